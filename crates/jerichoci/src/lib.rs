@@ -1,0 +1,1 @@
+//! The CI engine: lanes, snapshots, jobs, run records and verdicts.

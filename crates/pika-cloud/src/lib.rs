@@ -1,0 +1,1 @@
+//! The runtime contract: spec, validation, plan, lifecycle files and policies, without I/O.

@@ -1,0 +1,1 @@
+//! The binaries inside an instance: the job runner and the lifecycle publisher.

@@ -1,0 +1,1 @@
+//! Builds, imports and checks guest images.

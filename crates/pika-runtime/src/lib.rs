@@ -1,0 +1,1 @@
+//! Resolves and executes runtime plans on Incus: ensure, run, inspect, collect, destroy, janitor.
