@@ -1,2 +1,45 @@
-//! Automation of this repository.
-fn main() {}
+//! Automation of this repository: `cargo xtask <command>`.
+//!
+//! Owns how the repository is checked, shown and measured. Nothing of the product depends on it.
+
+mod deny;
+mod tidy;
+mod tools;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Automation of this repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check licences, sources and bans of the dependency tree.
+    Deny,
+    /// Check crate edges, file and function sizes, module headers.
+    Tidy,
+}
+
+#[expect(clippy::print_stdout, reason = "a command line prints its result")]
+fn main() -> Result<()> {
+    let root = repository_root();
+    match Arguments::parse().command {
+        Command::Deny => println!("{}", deny::run(&root)?),
+        Command::Tidy => println!("{}", tidy::run(&root)?),
+    }
+    Ok(())
+}
+
+/// The checkout that this xtask was built from.
+fn repository_root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+}
