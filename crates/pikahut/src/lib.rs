@@ -1,1 +1,9 @@
 //! Stacks for tests and for the demo: private Incus daemons and a fake Incus with scripted faults.
+//!
+//! Owns the Incus daemons that it made itself, from their directory to the last loop device. Never changes a
+//! daemon, bridge, pool or directory that it did not make, and never stands in the way of a system daemon.
+
+pub mod daemon;
+pub mod install;
+pub mod program;
+pub mod wait;
