@@ -1,0 +1,3 @@
+//! Tests of the contract's public face.
+
+mod device_names;
