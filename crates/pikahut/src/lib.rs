@@ -4,6 +4,7 @@
 //! daemon, bridge, pool or directory that it did not make, and never stands in the way of a system daemon.
 
 pub mod daemon;
+pub mod fake;
 pub mod install;
 pub mod program;
 pub mod wait;

@@ -1,0 +1,78 @@
+//! Bare requests over a unix socket for the tests of the fake: no client that could hide what is on the wire.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::UnixStream;
+
+/// An answer, its body as JSON or, where it isn't JSON, as a string.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: Value,
+}
+
+/// Sends one request on a connection of its own.
+pub(crate) async fn send(
+    socket: &Path,
+    method: &str,
+    path: &str,
+    headers: &[(String, String)],
+    body: Vec<u8>,
+) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
+    let stream = UnixStream::connect(socket).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "incus");
+    for (name, value) in headers {
+        request = request.header(name, value);
+    }
+    let response = sender
+        .send_request(request.body(Full::new(Bytes::from(body)))?)
+        .await?;
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await?.to_bytes();
+    connection.abort();
+    let body = serde_json::from_slice(&bytes)
+        .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
+    Ok(Answer {
+        status: parts.status.as_u16(),
+        headers: parts.headers,
+        body,
+    })
+}
+
+/// Asks again until the daemon answers at all.
+pub(crate) async fn until_up(socket: &Path, method: &str, path: &str) -> Answer {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match send(socket, method, path, &[], Vec::new()).await {
+            Ok(answer) => return answer,
+            Err(error) => assert!(Instant::now() < deadline, "still down: {error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Asks again until the answer fits.
+pub(crate) async fn until(socket: &Path, path: &str, fits: impl Fn(&Answer) -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let answer = until_up(socket, "GET", path).await;
+        if fits(&answer) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "never fitted: {answer:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

@@ -1,0 +1,18 @@
+//! Names of the steps at which the model changes, and at which a crash can be injected.
+
+/// Every step by name, in the order in which the operations make them.
+pub const STEPS: [&str; 13] = [
+    "create.record",
+    "create.root",
+    "start.boot",
+    "stop.halt",
+    "freeze",
+    "unfreeze",
+    "update",
+    "delete.root",
+    "delete.record",
+    "volume.copy",
+    "volume.snapshot",
+    "image.import",
+    "image.delete",
+];
