@@ -117,10 +117,9 @@ impl Keeper {
 
     /// Starts a program in the namespaces, detached, with its output added to `output`.
     pub(crate) fn spawn(&self, program: &mut Command, output: &Path) -> Result<(), ProgramError> {
-        let mut command = Command::new("nsenter");
+        let mut command = self.command_inside();
         command
-            .arg(format!("--target={}", self.pid.as_raw_nonzero()))
-            .args(["--mount", "--pid", "--", "bash", "-c"])
+            .args(["bash", "-c"])
             .arg(r#"output=$1; shift; setsid "$@" < /dev/null >> "$output" 2>&1 &"#)
             .arg("spawn")
             .arg(output)
@@ -135,6 +134,15 @@ impl Keeper {
             };
         }
         program::run(&mut command).map(drop)
+    }
+
+    /// A command in the namespaces, to be given a program and its arguments.
+    pub(crate) fn command_inside(&self) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--target={}", self.pid.as_raw_nonzero()))
+            .args(["--mount", "--pid", "--"]);
+        command
     }
 
     /// Ends every process of the namespaces and waits until they are gone, and with them their mounts.

@@ -9,6 +9,7 @@
 mod clean;
 mod keeper;
 mod layout;
+mod lxc_config;
 mod network;
 mod preseed;
 mod probe;
@@ -246,6 +247,14 @@ impl PrivateIncus {
         self.keeper.as_ref()?.host_pid(daemon_pid)
     }
 
+    /// A command that runs among the daemon's processes and mounts, where its PIDs and its `incusd forkfile` helpers
+    /// have the numbers that the API shows.
+    pub fn command_inside(&self, program: &str) -> Option<Command> {
+        let mut command = self.keeper.as_ref()?.command_inside();
+        command.arg(program).env("INCUS_DIR", self.dir());
+        Some(command)
+    }
+
     /// Ends the daemon with TERM, as a package upgrade does: instances go on. `false` when it still ran after 30 s.
     pub fn stop_blocking(&self) -> bool {
         self.signal(Signal::TERM)
@@ -269,6 +278,14 @@ impl PrivateIncus {
                 .env("INCUS_DIR", self.dir())
                 .env("PATH", program::path_with_system_folders())
                 .env_remove("INCUS_SOCKET");
+            let lxc_config =
+                lxc_config::prepare(&self.layout).map_err(|source| StartError::Files {
+                    dir: self.dir().to_owned(),
+                    source,
+                })?;
+            if let Some(folder) = lxc_config {
+                command.env(lxc_config::VARIABLE, folder);
+            }
             keeper
                 .spawn(&mut command, &self.layout.output())
                 .map_err(|source| StartError::Program {

@@ -141,6 +141,10 @@ fn a_pid_of_the_api_is_found_on_the_host() {
     let line = fs_err::read_to_string(format!("/proc/{host_pid}/cmdline")).unwrap();
     assert!(line.contains("/sbin/init"), "{line:?}");
     assert_eq!(daemon.host_pid(i32::MAX), None);
+
+    let inside = format!("/proc/{pid}/cmdline");
+    let line = run(daemon.command_inside("cat").unwrap().arg(inside));
+    assert!(line.contains("/sbin/init"), "{line:?}");
 }
 
 #[test]
