@@ -1,0 +1,214 @@
+//! What the engine asks git: where the repository is, which files belong to the tree.
+//!
+//! Runs the `git` program with an environment of its own making, so that neither the caller's `GIT_*`
+//! variables nor a configured hook, pager, helper or file-system monitor takes part. It never changes
+//! a repository.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use thiserror::Error;
+
+/// How deep repositories inside repositories are looked into.
+const NESTED_REPOSITORIES_MAX: usize = 8;
+
+/// Why git could not answer.
+#[derive(Debug, Error)]
+pub enum GitError {
+    /// The program did not start.
+    #[error("git could not be started; install the `git` package")]
+    NotStarted {
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// There is no repository here.
+    #[error("{} is not inside a git repository; run this in a clone, or give --repo", .dir.display())]
+    NotARepository {
+        /// Where it was looked for.
+        dir: PathBuf,
+    },
+    /// Git ended with an error.
+    #[error("git {} failed in {}: {}", .arguments.join(" "), .dir.display(), .message)]
+    Failed {
+        /// What was asked.
+        arguments: Vec<String>,
+        /// Where.
+        dir: PathBuf,
+        /// What git said.
+        message: String,
+    },
+}
+
+/// A git work tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repository {
+    root: PathBuf,
+}
+
+impl Repository {
+    /// The repository whose work tree holds `dir`.
+    pub fn discover(dir: &Path) -> Result<Self, GitError> {
+        let output = run(dir, &["rev-parse", "--show-toplevel"])?;
+        if !output.status.success() {
+            // Git also refuses a repository that belongs to somebody else, and says what to do then.
+            let is_missing =
+                String::from_utf8_lossy(&output.stderr).contains("not a git repository");
+            return Err(match is_missing {
+                true => GitError::NotARepository {
+                    dir: dir.to_owned(),
+                },
+                false => failed(dir, &["rev-parse", "--show-toplevel"], &output),
+            });
+        }
+        let mut root = output.stdout;
+        while root.last() == Some(&b'\n') {
+            root.pop();
+        }
+        if root.is_empty() {
+            return Err(GitError::NotARepository {
+                dir: dir.to_owned(),
+            });
+        }
+        Ok(Self {
+            root: PathBuf::from(std::ffi::OsString::from_vec(root)),
+        })
+    }
+
+    /// The top folder of the work tree.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The commit that is checked out, or `None` before the first commit.
+    pub fn head(&self) -> Result<Option<String>, GitError> {
+        let output = run(
+            &self.root,
+            &["rev-parse", "--verify", "--quiet", "HEAD^{commit}"],
+        )?;
+        let commit = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        Ok((output.status.success() && !commit.is_empty()).then_some(commit))
+    }
+
+    /// Paths that are tracked, or untracked and not ignored, relative to the root, as bytes, each once,
+    /// in byte order. A tracked path may be missing from the work tree. Submodules and repositories
+    /// inside this one are looked into; one that isn't checked out is its folder alone.
+    pub fn tree_paths(&self) -> Result<Vec<PathBuf>, GitError> {
+        let mut paths = Vec::new();
+        self.collect_paths(Path::new(""), NESTED_REPOSITORIES_MAX, &mut paths)?;
+        paths.sort_unstable_by(|a, b| a.as_os_str().as_bytes().cmp(b.as_os_str().as_bytes()));
+        paths.dedup();
+        Ok(paths)
+    }
+
+    fn collect_paths(
+        &self,
+        prefix: &Path,
+        depth_left: usize,
+        paths: &mut Vec<PathBuf>,
+    ) -> Result<(), GitError> {
+        let tracked = self.list(&["ls-files", "-z", "--cached", "--stage"])?;
+        let untracked = self.list(&["ls-files", "-z", "--others", "--exclude-standard"])?;
+        let mut nested = Vec::new();
+        for entry in split_nul(&tracked) {
+            // Mode, object, stage, a tab, and the path.
+            let Some(tab) = entry.iter().position(|byte| *byte == b'\t') else {
+                continue;
+            };
+            let path = Path::new(OsStr::from_bytes(&entry[tab + 1..]));
+            if entry.starts_with(b"160000 ") {
+                nested.push(path)
+            } else {
+                paths.push(prefix.join(path))
+            }
+        }
+        for entry in split_nul(&untracked) {
+            match entry.strip_suffix(b"/") {
+                Some(folder) => nested.push(Path::new(OsStr::from_bytes(folder))),
+                None => paths.push(prefix.join(OsStr::from_bytes(entry))),
+            }
+        }
+        for folder in nested {
+            let inner = Self {
+                root: self.root.join(folder),
+            };
+            if depth_left > 0 && inner.root.join(".git").symlink_metadata().is_ok() {
+                inner.collect_paths(&prefix.join(folder), depth_left - 1, paths)?;
+            } else {
+                paths.push(prefix.join(folder));
+            }
+        }
+        Ok(())
+    }
+
+    fn list(&self, arguments: &[&str]) -> Result<Vec<u8>, GitError> {
+        let output = run(&self.root, arguments)?;
+        if output.status.success() {
+            Ok(output.stdout)
+        } else {
+            Err(failed(&self.root, arguments, &output))
+        }
+    }
+}
+
+fn split_nul(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    list.split(|byte| *byte == 0)
+        .filter(|entry| !entry.is_empty())
+}
+
+/// The version that `git --version` tells.
+pub fn git_version() -> Result<String, GitError> {
+    let output = run(Path::new("/"), &["--version"])?;
+    Ok(String::from_utf8_lossy(&output.stdout)
+        .trim()
+        .trim_start_matches("git version ")
+        .to_owned())
+}
+
+fn run(dir: &Path, arguments: &[&str]) -> Result<Output, GitError> {
+    Command::new("git")
+        // A repository's own configuration can name programs; these are the ones that reading runs.
+        .args([
+            "-c",
+            "core.fsmonitor=false",
+            "-c",
+            "core.hooksPath=/dev/null",
+            "-c",
+            "core.pager=cat",
+        ])
+        .args([
+            "-c",
+            "core.untrackedCache=false",
+            "-c",
+            "core.quotePath=false",
+        ])
+        .args(arguments)
+        .current_dir(dir)
+        .env_clear()
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        )
+        .env("LC_ALL", "C")
+        .env("HOME", "/nonexistent")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .env("GIT_OPTIONAL_LOCKS", "0")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|source| GitError::NotStarted { source })
+}
+
+fn failed(dir: &Path, arguments: &[&str], output: &Output) -> GitError {
+    GitError::Failed {
+        arguments: arguments
+            .iter()
+            .map(|argument| (*argument).to_owned())
+            .collect(),
+        dir: dir.to_owned(),
+        message: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+    }
+}

@@ -1,0 +1,299 @@
+//! From a lane to a job: everything that is chosen before an instance exists.
+//!
+//! Owns the translation lane -> [`JobSpec`] -> `RuntimeSpec`. Pure: the role override, ids and paths
+//! are passed in. It never invents a mount: host directories and volumes come from the operator's
+//! configuration, by the names that a lane uses.
+
+mod error;
+mod quote;
+mod role;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use pika_cloud::{
+    Deadlines, GuestRequest, IncusRuntimeConfig, InstanceType, OutputCollectionPolicy,
+    RuntimeIdentity, RuntimeMount, RuntimeMountKind, RuntimeMountMode, RuntimeResources,
+    RuntimeSpec, ci_instance_name,
+};
+use pika_incus_guest_role::{IncusGuestRole, SNAPSHOT_GUEST_PATH};
+use sha2::{Digest, Sha256};
+
+pub use error::{JobError, JobProblem};
+pub use quote::shell_join;
+pub use role::{GUEST_ROLE_ENV, GuestRoleOverrideError, parse_guest_role_override};
+
+use crate::lanes::{Lane, LaneRunner, Section, Workspace};
+use crate::operator::{CacheScope, OperatorConfig};
+use crate::record::RunId;
+
+/// Where a job leaves files for the host, in its instance.
+pub const ARTIFACTS_GUEST_PATH: &str = "/run/pika-cloud/artifacts";
+/// Names that folder in a job's environment.
+pub const ARTIFACTS_ENV: &str = "PIKACI_ARTIFACTS_DIR";
+
+/// One job: a lane with everything chosen that doesn't depend on the run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobSpec {
+    /// The lane's id, which is the job's id within a run.
+    pub lane: String,
+    /// The lane's title.
+    pub title: String,
+    /// Where in the lanes file the lane stands.
+    pub section: Section,
+    /// Whether a gate asks for the lane.
+    pub required: bool,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Jobs of one group never run at the same time.
+    pub concurrency_group: Option<String>,
+    /// Jobs that must pass first.
+    pub needs: Vec<String>,
+    /// Whether other jobs still start after this one failed.
+    pub keep_going: bool,
+    /// The role that the instance plays.
+    pub guest_role: IncusGuestRole,
+    /// The image that it boots.
+    pub image_alias: String,
+    /// What it is.
+    pub instance_type: InstanceType,
+    /// How large it is.
+    pub resources: RuntimeResources,
+    /// How long the command may run.
+    pub timeout: Duration,
+    /// How long the instance may take until its runner answers.
+    pub boot_timeout: Duration,
+    /// Environment of the command.
+    pub env: BTreeMap<String, String>,
+    /// Whether the command runs as root of its instance.
+    pub run_as_root: bool,
+    /// Everything mounted beside the snapshot.
+    pub mounts: Vec<RuntimeMount>,
+    /// Volumes that only one run at a time may use.
+    pub exclusive_volumes: Vec<String>,
+    /// Globs of the files to keep.
+    pub artifacts: Vec<String>,
+    /// Incus project, profile and pool.
+    project: String,
+    profile: String,
+    storage_pool: Option<String>,
+}
+
+impl JobSpec {
+    /// Chooses everything for `lane`. `role_override` comes from the operator's environment and wins
+    /// over the lane.
+    pub fn new(
+        section: Section,
+        lane: &Lane,
+        operator: &OperatorConfig,
+        role_override: Option<IncusGuestRole>,
+    ) -> Result<Self, JobError> {
+        let mut problems = not_supported_yet(lane);
+        let (mounts, exclusive_volumes) = named_mounts(lane, operator, &mut problems);
+        let guest_role = role_override
+            .or(lane.guest_role)
+            .unwrap_or(IncusGuestRole::PikaciRunner);
+        let silent = &operator.defaults;
+        let job = Self {
+            lane: lane.id.clone(),
+            title: lane.title.clone(),
+            section,
+            required: lane.required,
+            command: lane.command.clone(),
+            concurrency_group: lane.concurrency_group.clone(),
+            needs: lane.needs.clone(),
+            keep_going: lane.keep_going,
+            guest_role,
+            image_alias: lane
+                .image
+                .clone()
+                .unwrap_or_else(|| guest_role.default_image_alias().to_owned()),
+            instance_type: lane
+                .instance_type
+                .unwrap_or(operator.incus.default_instance_type),
+            resources: RuntimeResources {
+                vcpu_count: Some(lane.resources.vcpu_count.unwrap_or(silent.vcpu_count)),
+                memory_mib: Some(lane.resources.memory_mib.unwrap_or(silent.memory_mib)),
+                root_disk_gib: lane.resources.root_disk_gib.or(silent.root_disk_gib),
+            },
+            timeout: lane.timeout.unwrap_or(silent.timeout),
+            boot_timeout: silent.boot_timeout,
+            env: lane.env.clone(),
+            run_as_root: lane.run_as_root,
+            mounts,
+            exclusive_volumes,
+            artifacts: lane.artifacts.clone(),
+            project: operator.incus.project.clone(),
+            profile: operator.incus.profile.clone(),
+            storage_pool: operator.incus.pool.clone(),
+        };
+        if let Err(source) = job.probe().validate() {
+            problems.push(JobProblem::Spec {
+                source: Box::new(source),
+            });
+        }
+        if problems.is_empty() {
+            Ok(job)
+        } else {
+            Err(JobError {
+                lane: lane.id.clone(),
+                problems,
+            })
+        }
+    }
+
+    /// The spec with ids of no run, to find what is wrong before anything starts.
+    fn probe(&self) -> RuntimeSpec {
+        self.spec(
+            "probe".to_owned(),
+            ci_instance_name("probe", &self.lane, 1),
+            Path::new("/snapshot"),
+        )
+    }
+
+    /// The runtime of one attempt at the job, with the snapshot at `snapshot_dir`.
+    pub fn runtime_spec(&self, run_id: &RunId, attempt: u32, snapshot_dir: &Path) -> RuntimeSpec {
+        let runtime_id = self.runtime_id(run_id, attempt);
+        self.spec(
+            runtime_id,
+            ci_instance_name(run_id.as_str(), &self.lane, attempt),
+            snapshot_dir,
+        )
+    }
+
+    /// The runtime's id: run, job, and the attempt from the second on.
+    pub fn runtime_id(&self, run_id: &RunId, attempt: u32) -> String {
+        match attempt {
+            0 | 1 => format!("{run_id}:{}", self.lane),
+            _ => format!("{run_id}:{}:{attempt}", self.lane),
+        }
+    }
+
+    fn spec(&self, runtime_id: String, instance_name: String, snapshot_dir: &Path) -> RuntimeSpec {
+        let mut spec = RuntimeSpec::new(
+            RuntimeIdentity {
+                runtime_id,
+                instance_name,
+            },
+            IncusRuntimeConfig {
+                project: self.project.clone(),
+                profile: self.profile.clone(),
+                image_alias: self.image_alias.clone(),
+                instance_type: Some(self.instance_type),
+                storage_pool: self.storage_pool.clone(),
+                target: None,
+            },
+        );
+        spec.resources = self.resources.clone();
+        spec.mounts.push(RuntimeMount {
+            kind: RuntimeMountKind::ReadOnlySnapshot,
+            guest_path: SNAPSHOT_GUEST_PATH.to_owned(),
+            source: snapshot_dir.to_string_lossy().into_owned(),
+            mode: RuntimeMountMode::ReadOnly,
+            required: true,
+        });
+        spec.mounts.extend(self.mounts.iter().cloned());
+        spec.policies.output_collection = OutputCollectionPolicy {
+            artifact_globs: self.artifacts.clone(),
+            ..OutputCollectionPolicy::default()
+        };
+        spec.policies.deadlines = Deadlines {
+            boot_secs: Some(self.boot_timeout.as_secs()),
+            run_secs: Some(self.timeout.as_secs()),
+            ..Deadlines::default()
+        };
+        spec.labels.insert("lane".to_owned(), self.lane.clone());
+        spec
+    }
+
+    /// What the guest is asked to do.
+    pub fn guest_request(&self, nonce: &str) -> GuestRequest {
+        let mut request = GuestRequest::new(shell_join(&self.command), self.timeout.as_secs());
+        request.run_as_root = self.run_as_root;
+        request.nonce = Some(nonce.to_owned());
+        request.env = self.env.clone();
+        request
+            .env
+            .entry(ARTIFACTS_ENV.to_owned())
+            .or_insert_with(|| ARTIFACTS_GUEST_PATH.to_owned());
+        request
+    }
+}
+
+/// Keys that are read and that this version of the engine can't act on. A lane that uses one is refused:
+/// running it without would be a lie.
+fn not_supported_yet(lane: &Lane) -> Vec<JobProblem> {
+    let used = [
+        ("retry", lane.retry > 0),
+        ("reports", !lane.reports.is_empty()),
+        (
+            "workspace = \"writable\"",
+            lane.workspace == Workspace::Writable,
+        ),
+        ("outputs", !lane.outputs.is_empty()),
+        ("inputs", !lane.inputs.is_empty()),
+        (
+            "runner = \"ssh:...\"",
+            matches!(lane.runner, LaneRunner::Ssh(_)),
+        ),
+        ("matrix", !lane.matrix.is_empty()),
+    ];
+    used.into_iter()
+        .filter(|(_, is_used)| *is_used)
+        .map(|(key, _)| JobProblem::NotSupportedYet { key })
+        .collect()
+}
+
+fn named_mounts(
+    lane: &Lane,
+    operator: &OperatorConfig,
+    problems: &mut Vec<JobProblem>,
+) -> (Vec<RuntimeMount>, Vec<String>) {
+    let (mut mounts, mut exclusive) = (Vec::new(), Vec::new());
+    for name in &lane.mounts {
+        let Some(mount) = operator.mounts.get(name) else {
+            let known = operator.mounts.keys().cloned().collect();
+            problems.push(JobProblem::UnknownMount {
+                name: name.clone(),
+                known,
+            });
+            continue;
+        };
+        mounts.push(RuntimeMount {
+            kind: RuntimeMountKind::ReadOnlySnapshot,
+            guest_path: mount.guest_path.clone(),
+            source: mount.source.to_string_lossy().into_owned(),
+            mode: RuntimeMountMode::ReadOnly,
+            required: true,
+        });
+    }
+    for name in &lane.caches {
+        let Some(cache) = operator.caches.get(name) else {
+            let known = operator.caches.keys().cloned().collect();
+            problems.push(JobProblem::UnknownCache {
+                name: name.clone(),
+                known,
+            });
+            continue;
+        };
+        let volume = match cache.scope {
+            CacheScope::Shared => cache.volume.clone(),
+            CacheScope::Lane => {
+                let digest = Sha256::digest(lane.id.as_bytes());
+                format!("{}-{}", cache.volume, hex::encode(&digest[..4]))
+            }
+        };
+        if !cache.concurrent_runs {
+            exclusive.push(volume.clone());
+        }
+        mounts.push(RuntimeMount {
+            kind: RuntimeMountKind::Cache,
+            guest_path: cache.guest_path.clone(),
+            source: volume,
+            mode: RuntimeMountMode::ReadWrite,
+            required: true,
+        });
+    }
+    (mounts, exclusive)
+}

@@ -1,0 +1,30 @@
+//! Run records: what a run was asked, what it did, how it ended, on disk under `.pikaci/`.
+//!
+//! Owns the layout and the atomic writes. It never talks to Incus and never decides an outcome.
+//!
+//! ```text
+//! .pikaci/
+//!   runs/<run id>/run.json          what was asked, and the verdict once there is one
+//!                 lock              held by the process that drives the run
+//!                 jobs/<lane>/job.json        intent, written before the instance exists
+//!                             log             bytes of the command, append-only
+//!                             result.json     the outcome, written once
+//!                             artifacts.json  what was collected
+//!                             artifacts/
+//!                             removal.json    what became of the instance
+//!   snapshots/<digest>/             see [`crate::snapshot`]
+//! ```
+
+mod atomic;
+mod id;
+mod store;
+mod types;
+
+pub use atomic::{ReadJsonError, WriteJsonError};
+pub(crate) use atomic::{read_json, write_json};
+pub use id::{RunId, RunIdError};
+pub use store::{JobDir, RunDir, RunLock, RunStore, STORE_DIR, StoreError};
+pub use types::{
+    ArtifactsRecord, JobRecord, JobResult, RUN_RECORD_SCHEMA_VERSION, RefusedArtifact, Removal,
+    RemovalRecord, RunRecord, RunState, Timings,
+};

@@ -1,0 +1,194 @@
+//! The records themselves, as they are written.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::RunId;
+use crate::lanes::Section;
+use crate::outcome::{JobOutcome, RunVerdict};
+
+/// Version of every record below.
+pub const RUN_RECORD_SCHEMA_VERSION: u32 = 1;
+
+/// `run.json`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// [`RUN_RECORD_SCHEMA_VERSION`]
+    pub schema_version: u32,
+    /// The run.
+    pub run_id: RunId,
+    /// Where it is.
+    pub state: RunState,
+    /// The verdict, once there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<RunVerdict>,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When its last job ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Timestamp>,
+    /// The commit that was checked out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<String>,
+    /// Digest of the snapshot, once it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
+    /// The owner label of what the run creates in Incus.
+    pub owner: String,
+    /// The lanes, in the order asked.
+    pub lanes: Vec<String>,
+}
+
+/// Where a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// A process drives it. If none holds the run's lock, it was interrupted and nobody has noted it yet.
+    Running,
+    /// It came to its end.
+    Finished,
+    /// Its process died before the end.
+    Interrupted,
+}
+
+/// `job.json`: written before anything is created, so that nothing is created that nobody knows of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobRecord {
+    /// [`RUN_RECORD_SCHEMA_VERSION`]
+    pub schema_version: u32,
+    /// The run.
+    pub run_id: RunId,
+    /// The lane, which is the job's id within the run.
+    pub lane: String,
+    /// The lane's title.
+    pub title: String,
+    /// Where in the lanes file the lane stands.
+    pub section: Section,
+    /// Whether a gate asks for the lane.
+    pub required: bool,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Counts from 1.
+    pub attempt: u32,
+    /// Id of the runtime.
+    pub runtime_id: String,
+    /// Name of the Incus instance.
+    pub instance_name: String,
+    /// Incus project that the instance is in.
+    pub project: String,
+    /// Guest role, where the image is the role's own.
+    #[serde(default, alias = "role", skip_serializing_if = "Option::is_none")]
+    pub guest_role: Option<String>,
+    /// Image alias.
+    pub image_alias: String,
+    /// Ties the result to this attempt.
+    pub nonce: String,
+    /// When the job was taken up.
+    pub started_at: Timestamp,
+}
+
+/// `result.json`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobResult {
+    /// [`RUN_RECORD_SCHEMA_VERSION`]
+    pub schema_version: u32,
+    /// The lane.
+    pub lane: String,
+    /// How the job ended.
+    #[serde(flatten)]
+    pub outcome: JobOutcome,
+    /// Bytes in the log.
+    pub log_bytes: u64,
+    /// Whether the job could have written its own result, since it ran as root of its instance.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub self_reported: bool,
+    /// When the job was taken up; absent for one that never was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// When its outcome was known.
+    pub finished_at: Timestamp,
+    /// How long each phase took.
+    #[serde(default)]
+    pub timings: Timings,
+}
+
+/// How long each phase of a job took, in milliseconds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timings(pub BTreeMap<String, u64>);
+
+impl Timings {
+    /// The phases together, in milliseconds.
+    pub fn total_ms(&self) -> u64 {
+        self.0.values().sum()
+    }
+}
+
+/// `artifacts.json`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtifactsRecord {
+    /// [`RUN_RECORD_SCHEMA_VERSION`]
+    pub schema_version: u32,
+    /// Files in `artifacts/`.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What was not taken, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<RefusedArtifact>,
+    /// Whether a limit cut the collection short.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
+    /// Why nothing could be collected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// A file that was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedArtifact {
+    /// Its name, with what isn't UTF-8 replaced.
+    pub name: String,
+    /// Why.
+    pub why: String,
+}
+
+/// `removal.json`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovalRecord {
+    /// [`RUN_RECORD_SCHEMA_VERSION`]
+    pub schema_version: u32,
+    /// What became of the instance.
+    #[serde(flatten)]
+    pub removal: Removal,
+    /// When this was seen.
+    pub at: Timestamp,
+}
+
+/// What became of a job's instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "removal", rename_all = "snake_case")]
+pub enum Removal {
+    /// It was removed.
+    Destroyed,
+    /// It was not there.
+    Gone,
+    /// Nobody knows; the next command looks again.
+    Unknown {
+        /// Why.
+        why: String,
+    },
+    /// It can't be removed without the operator.
+    Stuck {
+        /// What the operator must do.
+        remedy: String,
+    },
+}
+
+impl Removal {
+    /// Whether nothing is left.
+    pub fn is_clean(&self) -> bool {
+        matches!(self, Self::Destroyed | Self::Gone)
+    }
+}

@@ -1,0 +1,245 @@
+//! Lane to job to runtime spec.
+
+use std::path::Path;
+
+use jerichoci::job::{GUEST_ROLE_ENV, JobSpec, parse_guest_role_override};
+use jerichoci::lanes::{LanesFile, Section};
+use jerichoci::operator::OperatorConfig;
+use jerichoci::record::RunId;
+use pika_cloud::{InstanceType, RuntimeMountMode};
+use pika_incus_guest_role::IncusGuestRole;
+
+fn lanes(keys: &str) -> LanesFile {
+    let source = format!(
+        "version = 1\n[[branch.lanes]]\nid = \"a\"\ncommand = [\"cargo\", \"test\", \"a b\"]\n{keys}\n"
+    );
+    LanesFile::parse("f", &source).expect("parses")
+}
+
+fn operator() -> OperatorConfig {
+    let source = r#"
+[incus]
+project = "ci"
+[mounts.rust-toolchain]
+source = "/opt/rust"
+mode = "read_only"
+[caches.cargo-home]
+guest_path = "/cargo-home"
+concurrent_runs = true
+[caches.cargo-target]
+guest_path = "/cargo-target"
+scope = "lane"
+"#;
+    OperatorConfig::parse("c", source).expect("parses")
+}
+
+fn job(keys: &str) -> JobSpec {
+    JobSpec::new(Section::Branch, &lanes(keys).branch[0], &operator(), None).expect("a job")
+}
+
+fn refusal(keys: &str) -> String {
+    JobSpec::new(Section::Branch, &lanes(keys).branch[0], &operator(), None)
+        .expect_err("refused")
+        .to_string()
+}
+
+fn run_id() -> RunId {
+    "20261121-091500-3f9a2c".parse().expect("a run id")
+}
+
+#[test]
+fn a_silent_lane_gets_the_defaults_of_ci() {
+    let job = job("");
+    let spec = job.runtime_spec(&run_id(), 1, Path::new("/s"));
+    insta::assert_json_snapshot!(spec, @r#"
+    {
+      "identity": {
+        "runtime_id": "20261121-091500-3f9a2c:a",
+        "instance_name": "pikaci-2efabbcf881f"
+      },
+      "incus": {
+        "project": "ci",
+        "profile": "default",
+        "image_alias": "pikaci/dev",
+        "instance_type": "auto"
+      },
+      "resources": {
+        "vcpu_count": 2,
+        "memory_mib": 4096
+      },
+      "lifecycle_root": "/run/pika-cloud",
+      "mounts": [
+        {
+          "kind": "read_only_snapshot",
+          "guest_path": "/workspace/snapshot",
+          "source": "/s",
+          "mode": "read_only",
+          "required": true
+        }
+      ],
+      "paths": {
+        "state_dir": "/run/pika-cloud",
+        "events_path": "/run/pika-cloud/events.jsonl",
+        "status_path": "/run/pika-cloud/status.json",
+        "result_path": "/run/pika-cloud/result.json",
+        "guest_request_path": "/run/pika-cloud/guest-request.json",
+        "logs_dir": "/run/pika-cloud/logs",
+        "guest_log_path": "/run/pika-cloud/logs/guest.log",
+        "artifacts_dir": "/run/pika-cloud/artifacts"
+      },
+      "policies": {
+        "restart_policy": "never",
+        "retention_policy": "destroy_on_completion",
+        "output_collection": {
+          "mode": "always",
+          "include_logs": true,
+          "include_result": true,
+          "artifact_globs": []
+        },
+        "deadlines": {
+          "boot_secs": 120,
+          "run_secs": 3600
+        }
+      },
+      "bootstrap": {},
+      "labels": {
+        "lane": "a"
+      },
+      "metadata": {}
+    }
+    "#);
+    let request = job.guest_request("n0nce");
+    assert_eq!(
+        (request.command.as_str(), request.timeout_secs),
+        ("cargo test 'a b'", 3600)
+    );
+    assert_eq!(request.nonce.as_deref(), Some("n0nce"));
+}
+
+#[test]
+fn mounts_and_caches_come_by_name() {
+    let job = job("mounts = [\"rust-toolchain\"]\ncaches = [\"cargo-home\", \"cargo-target\"]");
+    let spec = job.runtime_spec(&run_id(), 1, Path::new("/s"));
+    let shown: Vec<_> = spec
+        .mounts
+        .iter()
+        .map(|mount| {
+            (
+                mount.source.as_str(),
+                mount.guest_path.as_str(),
+                mount.mode == RuntimeMountMode::ReadOnly,
+            )
+        })
+        .collect();
+    let target = "pikaci-cargo-target-ca978112";
+    assert_eq!(
+        shown,
+        [
+            ("/s", "/workspace/snapshot", true),
+            ("/opt/rust", "/mnt/rust-toolchain", true),
+            ("pikaci-cargo-home", "/cargo-home", false),
+            (target, "/cargo-target", false),
+        ]
+    );
+    assert_eq!(
+        job.exclusive_volumes,
+        [target],
+        "cargo's registry may be shared, build products may not"
+    );
+    spec.build_incus_plan().expect("a plan");
+}
+
+#[test]
+fn an_unknown_name_says_what_there_is() {
+    insta::assert_snapshot!(refusal("mounts = [\"rust\"]\ncaches = [\"x\"]"), @r"
+    lane `a` can't run
+      - no mount is called `rust`; the operator's configuration defines `rust-toolchain`
+      - no cache is called `x`; the operator's configuration defines `cargo-home`, `cargo-target`
+    ");
+}
+
+#[test]
+fn what_is_not_supported_is_refused_and_never_ignored() {
+    for (keys, key) in [
+        ("retry = 1", "retry"),
+        ("reports = [\"junit.xml\"]", "reports"),
+        ("workspace = \"writable\"", "workspace"),
+        ("outputs = [\"x\"]", "outputs"),
+        ("inputs = [\"x\"]", "inputs"),
+        ("runner = \"ssh:mac\"", "runner"),
+        ("matrix = { os = [\"a\"] }", "matrix"),
+    ] {
+        let text = refusal(keys);
+        assert!(
+            text.contains(key) && text.contains("not supported"),
+            "{keys}: {text}"
+        );
+    }
+}
+
+#[test]
+fn two_mounts_at_one_place_are_refused_before_anything_starts() {
+    let source = "[caches.a]\nguest_path = \"/c\"\n[caches.b]\nguest_path = \"/c\"";
+    let operator = OperatorConfig::parse("c", source).expect("parses");
+    let lanes = lanes("caches = [\"a\", \"b\"]");
+    let text = JobSpec::new(Section::Branch, &lanes.branch[0], &operator, None)
+        .expect_err("refused")
+        .to_string();
+    assert!(text.contains("/c"), "{text}");
+}
+
+#[test]
+fn the_role_comes_from_the_override_then_the_lane_then_ci() {
+    let chosen = |keys: &str, role: Option<IncusGuestRole>| {
+        let job = JobSpec::new(Section::Branch, &lanes(keys).branch[0], &operator(), role)
+            .expect("a job");
+        (job.guest_role, job.image_alias)
+    };
+    let sandbox = "guest_role = \"pi-sandbox\"";
+    assert_eq!(
+        chosen("", None),
+        (IncusGuestRole::PikaciRunner, "pikaci/dev".into())
+    );
+    assert_eq!(
+        chosen(sandbox, None),
+        (IncusGuestRole::PiSandbox, "pi-sandbox/dev".into())
+    );
+    assert_eq!(
+        chosen(sandbox, Some(IncusGuestRole::PikaciRunner)),
+        (IncusGuestRole::PikaciRunner, "pikaci/dev".into())
+    );
+    assert_eq!(
+        chosen("image = \"mine\"", Some(IncusGuestRole::PiSandbox)),
+        (IncusGuestRole::PiSandbox, "mine".into())
+    );
+    assert_eq!(
+        job("instance_type = \"container\"").instance_type,
+        InstanceType::Container
+    );
+    assert_eq!(job("").instance_type, InstanceType::Auto);
+}
+
+#[test]
+fn an_invalid_override_names_the_variable() {
+    assert_eq!(parse_guest_role_override(None).expect("unset"), None);
+    assert_eq!(
+        parse_guest_role_override(Some(" pikaci-runner ")).expect("a role"),
+        Some(IncusGuestRole::PikaciRunner)
+    );
+    for value in ["", "runner"] {
+        let error = parse_guest_role_override(Some(value)).expect_err("no role");
+        assert!(error.to_string().contains(GUEST_ROLE_ENV), "{error}");
+    }
+}
+
+#[test]
+fn each_attempt_has_a_name_of_its_own() {
+    let job = job("");
+    let name = |attempt| {
+        job.runtime_spec(&run_id(), attempt, Path::new("/s"))
+            .identity
+    };
+    assert_eq!(name(1).runtime_id, "20261121-091500-3f9a2c:a");
+    assert_ne!(name(1).instance_name, name(2).instance_name);
+    assert_eq!(name(2).runtime_id, "20261121-091500-3f9a2c:a:2");
+}

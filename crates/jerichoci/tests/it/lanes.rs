@@ -1,0 +1,275 @@
+//! The lanes file: what parses, and how each mistake is shown.
+
+use std::time::Duration;
+
+use jerichoci::lanes::{LaneRunner, LanesFile, Workspace};
+use pika_cloud::InstanceType;
+
+const VECTOR: &str = include_str!("../vectors/lanes-160.toml");
+
+fn refusal(source: &str) -> String {
+    match LanesFile::parse("ci/forge-lanes.toml", source) {
+        Ok(_) => panic!("parsed, but should not have:\n{source}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn lane(keys: &str) -> String {
+    format!("version = 1\n[[branch.lanes]]\nid = \"a\"\ncommand = [\"true\"]\n{keys}\n")
+}
+
+#[test]
+fn the_twelve_lanes_of_branch_160_parse() {
+    let file = LanesFile::parse("lanes-160.toml", VECTOR).expect("the vector parses");
+    assert_eq!((file.branch.len(), file.nightly.len()), (12, 1));
+    let time = file.nightly_schedule_utc.expect("a schedule");
+    assert_eq!((time.hour, time.minute), (8, 0));
+    assert_eq!(
+        file.branch[0].concurrency_group.as_deref(),
+        Some("staged-linux:pre-merge-pika-rust")
+    );
+    assert!(
+        file.branch
+            .iter()
+            .all(|lane| lane.required && lane.keep_going && lane.paths.is_some())
+    );
+}
+
+#[test]
+fn every_key_is_read() {
+    let source = r#"
+version = 1
+[[branch.lanes]]
+id = "first"
+command = ["true"]
+[[branch.lanes]]
+id = "all.keys_1"
+title = "All keys"
+entrypoint = "just all"
+command = ["just", "all"]
+paths = ["crates/**"]
+exclude = ["crates/x/**"]
+concurrency_group = "g"
+guest_role = "pikaci-runner"
+image = "other/dev"
+instance_type = "container"
+resources = { vcpu_count = 4, memory_mib = 8192, root_disk_gib = 20 }
+timeout = "1h30m"
+env = { A = "1", B_C = "two" }
+run_as_root = true
+needs = ["first"]
+required = false
+retry = 2
+artifacts = ["out/**"]
+reports = ["junit.xml"]
+caches = ["cargo-home"]
+workspace = "writable"
+outputs = ["deps"]
+inputs = ["build"]
+mounts = ["rust-toolchain"]
+runner = "ssh:mac-mini"
+matrix = { toolchain = ["stable", "beta"] }
+keep_going = false
+"#;
+    let file = LanesFile::parse("f", source).expect("parses");
+    let lane = &file.branch[1];
+    assert_eq!(lane.timeout, Some(Duration::from_secs(5400)));
+    assert_eq!(lane.instance_type, Some(InstanceType::Container));
+    assert_eq!(lane.resources.memory_mib, Some(8192));
+    assert_eq!(lane.env["B_C"], "two");
+    assert_eq!(lane.workspace, Workspace::Writable);
+    assert_eq!(lane.runner, LaneRunner::Ssh("mac-mini".into()));
+    assert_eq!(lane.matrix["toolchain"], ["stable", "beta"]);
+    assert_eq!(
+        (lane.retry, lane.required, lane.keep_going, lane.run_as_root),
+        (2, false, false, true)
+    );
+    assert_eq!(
+        (lane.needs[0].as_str(), lane.mounts[0].as_str()),
+        ("first", "rust-toolchain")
+    );
+}
+
+#[test]
+fn an_unknown_key_shows_its_line() {
+    insta::assert_snapshot!(refusal("version = 1\n\n[[branch.lanes]]\nid = \"a\"\ncomand = [\"true\"]\n"), @r#"
+    ci/forge-lanes.toml:5:1: unknown key `comand`
+      |
+    5 | comand = ["true"]
+      | ^^^^^^
+      = help: did you mean `command`?
+    "#);
+    insta::assert_snapshot!(refusal("version = 1\nfrobnicate = true\n"), @r"
+    ci/forge-lanes.toml:2:1: unknown key `frobnicate`
+      |
+    2 | frobnicate = true
+      | ^^^^^^^^^^
+      = help: known here: `version`, `nightly_schedule_utc`, `branch`, `nightly`
+    ");
+}
+
+#[test]
+fn what_is_not_toml_shows_its_place() {
+    insta::assert_snapshot!(refusal("version = 1\n[[branch.lanes]\nid = \"a\"\n"), @r"
+    ci/forge-lanes.toml:2:16: unclosed array table, expected `]`
+      |
+    2 | [[branch.lanes]
+      |                ^
+    ");
+}
+
+#[test]
+fn all_mistakes_are_shown_at_once_in_order() {
+    let source = r#"version = 2
+nightly_schedule_utc = "25:00"
+
+[[branch.lanes]]
+id = "a b"
+command = []
+
+[[branch.lanes]]
+id = "c"
+command = ["true"]
+paths = ["/etc/**", "a[", "../x"]
+timeout = "soon"
+mounts = ["/etc"]
+env = { "1A" = "x" }
+
+[[branch.lanes]]
+id = "C"
+command = ["true"]
+needs = ["nobody"]
+"#;
+    insta::assert_snapshot!(refusal(source), @r#"
+    ci/forge-lanes.toml:1:11: version 2 is not known; this engine reads version 1
+      |
+    1 | version = 2
+      |           ^
+
+    ci/forge-lanes.toml:2:24: not a time of day; write hours and minutes in UTC, for example "08:00"
+      |
+    2 | nightly_schedule_utc = "25:00"
+      |                        ^^^^^^^
+
+    ci/forge-lanes.toml:5:6: a lane id has at most 100 letters, digits, `-`, `_` and `.`, and starts with a letter or a digit
+      |
+    5 | id = "a b"
+      |      ^^^^^
+
+    ci/forge-lanes.toml:6:11: an empty command; give a program and its arguments
+      |
+    6 | command = []
+      |           ^^
+
+    ci/forge-lanes.toml:11:10: a path rule is relative and has no `.` or `..` in it
+       |
+    11 | paths = ["/etc/**", "a[", "../x"]
+       |          ^^^^^^^^^
+
+    ci/forge-lanes.toml:11:21: not a glob: unclosed character class; missing ']'
+       |
+    11 | paths = ["/etc/**", "a[", "../x"]
+       |                     ^^^^
+
+    ci/forge-lanes.toml:11:27: a path rule is relative and has no `.` or `..` in it
+       |
+    11 | paths = ["/etc/**", "a[", "../x"]
+       |                           ^^^^^^
+
+    ci/forge-lanes.toml:12:11: `soon` is not a duration; write for example "90s", "15m" or "1h30m"
+       |
+    12 | timeout = "soon"
+       |           ^^^^^^
+
+    ci/forge-lanes.toml:13:11: a lanes file can't name a path of the host; use a name that the operator's configuration defines
+       |
+    13 | mounts = ["/etc"]
+       |           ^^^^^^
+
+    ci/forge-lanes.toml:14:9: an environment variable has letters, digits and `_`, and doesn't start with a digit
+       |
+    14 | env = { "1A" = "x" }
+       |         ^^^^
+
+    ci/forge-lanes.toml:17:6: a second branch lane with the id `C`
+       |
+    17 | id = "C"
+       |      ^^^
+
+    ci/forge-lanes.toml:19:10: no branch lane has the id `nobody`
+       |
+    19 | needs = ["nobody"]
+       |          ^^^^^^^^
+    "#);
+}
+
+#[test]
+fn a_host_path_is_never_a_mount() {
+    for value in ["/", "/etc", "../..", "a/b", "~", "$HOME", ""] {
+        let text = refusal(&lane(&format!("mounts = [\"{value}\"]")));
+        assert!(
+            text.contains("a name") || text.contains("a path of the host"),
+            "{value}: {text}"
+        );
+    }
+}
+
+#[test]
+fn single_rules() {
+    for (keys, part) in [
+        ("retry = 11", "at most 10 retries"),
+        ("timeout = \"25h\"", "longer than 1d 00h allowed"),
+        ("resources = { memory_mib = 0 }", "a size of 0"),
+        ("resources = { vcpu_count = 300 }", "300"),
+        ("instance_type = \"vm\"", "not an instance type"),
+        ("runner = \"ssh:\"", "not a runner"),
+        ("guest_role = \"pikaci\"", "pikaci"),
+        ("paths = []", "never matches"),
+        ("matrix = { os = [] }", "no values"),
+        ("title = \" \"", "`title` is empty"),
+        ("caches = [\"a\", \"a\"]", "listed twice"),
+        ("needs = [\"a\"]", "needs itself"),
+        ("workspace = \"both\"", "unknown variant `both`"),
+        ("command = [\"again\"]", "duplicate key"),
+        ("run_as_root = \"yes\"", "invalid type"),
+    ] {
+        let text = refusal(&lane(keys));
+        assert!(text.contains(part), "{keys}: {text}");
+        assert!(
+            text.contains('^') && text.contains("ci/forge-lanes.toml:"),
+            "{keys}: {text}"
+        );
+    }
+}
+
+#[test]
+fn a_circle_of_needs_is_refused() {
+    let source = "version = 1\n[[branch.lanes]]\nid=\"a\"\ncommand=[\"true\"]\nneeds=[\"b\"]\n[[branch.lanes]]\nid=\"b\"\ncommand=[\"true\"]\nneeds=[\"a\"]\n";
+    let text = refusal(source);
+    assert!(
+        text.contains("lane `a` needs itself") && text.contains("lane `b` needs itself"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_file_beyond_the_limit_is_refused_unread() {
+    let text = refusal(&format!("version = 1\n#{}", "x".repeat(1024 * 1024)));
+    assert!(text.contains("more than the 1048576 allowed"), "{text}");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_parser_panic(source in "[ -~\n\t\u{e9}\u{1f600}]{0,200}") {
+        if let Err(error) = LanesFile::parse("f", &source) {
+            proptest::prop_assert!(!error.to_string().is_empty());
+        }
+    }
+
+    #[test]
+    fn no_text_after_a_good_start_makes_the_parser_panic(source in "[ -~\n\u{e9}]{0,120}") {
+        if let Err(error) = LanesFile::parse("f", &lane(&source)) {
+            proptest::prop_assert!(error.problems[0].line >= 1);
+        }
+    }
+}

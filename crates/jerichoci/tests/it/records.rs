@@ -1,0 +1,134 @@
+//! Run records on the disk.
+
+use jerichoci::outcome::JobOutcome;
+use jerichoci::record::{
+    JobResult, RUN_RECORD_SCHEMA_VERSION, RunId, RunRecord, RunState, RunStore, StoreError, Timings,
+};
+
+fn record(chance: u32) -> RunRecord {
+    let now: jiff::Timestamp = "2026-11-21T09:15:00Z".parse().expect("a timestamp");
+    RunRecord {
+        schema_version: RUN_RECORD_SCHEMA_VERSION,
+        run_id: RunId::new(now, chance),
+        state: RunState::Running,
+        verdict: None,
+        started_at: now,
+        finished_at: None,
+        head: None,
+        snapshot: None,
+        owner: "o".into(),
+        lanes: vec!["a".into()],
+    }
+}
+
+fn store() -> (tempfile::TempDir, RunStore) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let store = RunStore::at(dir.path());
+    store.prepare().expect("prepared");
+    (dir, store)
+}
+
+#[test]
+fn a_run_reads_back_and_its_lock_tells_that_it_lives() {
+    let (_dir, store) = store();
+    let written = record(1);
+    let (run, lock) = store.create_run(&written).expect("made");
+    assert_eq!(run.read().expect("read"), written);
+    assert!(run.try_lock().expect("asked").is_none(), "the run lives");
+    drop(lock);
+    assert!(run.try_lock().expect("asked").is_some(), "nobody drives it");
+    let job = run.create_job("a").expect("made");
+    assert_eq!(job.read_result().expect("asked"), None);
+    let result = JobResult {
+        schema_version: RUN_RECORD_SCHEMA_VERSION,
+        lane: "a".into(),
+        outcome: JobOutcome::Failed {
+            exit_code: Some(7),
+            signal: None,
+            out_of_memory: false,
+        },
+        log_bytes: 12,
+        self_reported: false,
+        started_at: Some(written.started_at),
+        finished_at: written.started_at,
+        timings: Timings([("run".to_owned(), 3)].into()),
+    };
+    job.write_result(&result).expect("written");
+    assert_eq!(job.read_result().expect("read"), Some(result));
+    insta::assert_snapshot!(std::fs::read_to_string(job.dir().join("result.json")).expect("read"), @r#"
+    {
+      "schema_version": 1,
+      "lane": "a",
+      "outcome": "failed",
+      "exit_code": 7,
+      "log_bytes": 12,
+      "started_at": "2026-11-21T09:15:00Z",
+      "finished_at": "2026-11-21T09:15:00Z",
+      "timings": {
+        "run": 3
+      }
+    }
+    "#);
+}
+
+#[test]
+fn runs_are_found_by_any_clear_part_of_their_id() {
+    let (_dir, store) = store();
+    assert!(matches!(
+        store.find(None),
+        Err(StoreError::NoSuchRun { .. })
+    ));
+    for chance in [0x00a_bcd1, 0x00a_bcd2] {
+        store.create_run(&record(chance)).expect("made");
+    }
+    assert_eq!(
+        store.find(None).expect("found").id.as_str(),
+        "20261121-091500-0abcd2"
+    );
+    assert_eq!(
+        store.find(Some("bcd1")).expect("found").id.as_str(),
+        "20261121-091500-0abcd1"
+    );
+    assert!(matches!(
+        store.find(Some("20261121")),
+        Err(StoreError::Ambiguous { .. })
+    ));
+    assert!(matches!(
+        store.find(Some("zzz")),
+        Err(StoreError::NoSuchRun { .. })
+    ));
+    assert!(matches!(
+        store.find(Some("..")),
+        Err(StoreError::NoSuchRun { .. })
+    ));
+}
+
+#[test]
+fn a_store_that_a_branch_made_a_link_is_refused() {
+    let (dir, elsewhere) = (
+        tempfile::tempdir().expect("a dir"),
+        tempfile::tempdir().expect("a dir"),
+    );
+    std::os::unix::fs::symlink(elsewhere.path(), dir.path().join(".pikaci")).expect("symlink");
+    let error = RunStore::at(dir.path()).prepare().expect_err("refused");
+    assert!(matches!(error, StoreError::NotADirectory { .. }), "{error}");
+    assert!(
+        std::fs::read_dir(elsewhere.path())
+            .expect("listed")
+            .next()
+            .is_none()
+    );
+}
+
+#[test]
+fn a_torn_record_is_an_error_and_never_a_result() {
+    let (_dir, store) = store();
+    let (run, _lock) = store.create_run(&record(1)).expect("made");
+    let job = run.create_job("a").expect("made");
+    std::fs::write(
+        job.dir().join("result.json"),
+        "{\"schema_version\":1,\"outcome\":\"pas",
+    )
+    .expect("written");
+    assert!(job.read_result().is_err());
+}
