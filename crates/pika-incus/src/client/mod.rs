@@ -1,0 +1,413 @@
+//! The client: which server, which project, and how one call is made and its answer read.
+//!
+//! Owns: [`Client`], the envelope of Incus's answers, the bounds on reading them, the time limit of one call.
+//! The calls themselves are in the submodules, one for each noun. Never: retries.
+
+mod certificates;
+mod files;
+mod images;
+mod instances;
+mod networks;
+mod operations;
+mod profiles;
+mod projects;
+mod server;
+mod storage;
+mod upload;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{ETAG, HOST, HeaderValue};
+use http::{HeaderMap, Method, Response, StatusCode};
+use http_body_util::BodyExt;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, ErrorCause};
+use crate::request::{ApiRequest, InvalidInput};
+use crate::transport::{
+    Body, ConfigError, HttpsConfig, Transport, TransportError, dial_tls, dial_unix, full,
+};
+use crate::types::{ETag, Tagged};
+
+pub use files::{FileContent, FileFacts, FileKind, FileStream};
+pub use images::ImageRoot;
+pub use operations::OperationHandle;
+
+/// Largest JSON answer that is read, in bytes. A listing of some ten thousand instances fits.
+pub const RESPONSE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Time limits of calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For one call: from sending it to the end of a JSON answer. Some calls work before they answer
+    /// (hot-plugging a device, making a pool, deleting a volume), so it is generous.
+    pub call: Duration,
+    /// For the next piece of a streamed body (files, images), in either direction.
+    pub stream_idle: Duration,
+    /// What the client waits longer than the server for an operation.
+    pub wait_grace: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            call: Duration::from_secs(60),
+            stream_idle: Duration::from_secs(60),
+            wait_grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A client of one Incus server and one project on it. Cloning is cheap; clones share nothing that changes.
+#[derive(Debug, Clone)]
+pub struct Client {
+    transport: Transport,
+    project: Arc<str>,
+    timeouts: Timeouts,
+}
+
+impl Client {
+    /// A client of the daemon behind a unix socket, in the project `default`. Nothing is opened yet.
+    pub fn unix(socket: impl Into<PathBuf>) -> Self {
+        Self::with_transport(Transport::over(dial_unix(socket.into()), "incus"))
+    }
+
+    /// A client of a server over HTTPS, in the project `default`. Nothing is opened yet.
+    pub fn https(config: HttpsConfig) -> Result<Self, ConfigError> {
+        let (dial, authority) = dial_tls(&config)?;
+        Ok(Self::with_transport(Transport::over(dial, authority)))
+    }
+
+    /// A client over another transport, such as a test's own.
+    pub fn with_transport(transport: Transport) -> Self {
+        Self {
+            transport,
+            project: Arc::from("default"),
+            timeouts: Timeouts::default(),
+        }
+    }
+
+    /// The same client in another project.
+    pub fn with_project(&self, project: &str) -> Self {
+        Self {
+            project: Arc::from(project),
+            ..self.clone()
+        }
+    }
+
+    /// The same client with other time limits.
+    pub fn with_timeouts(&self, timeouts: Timeouts) -> Self {
+        Self {
+            timeouts,
+            ..self.clone()
+        }
+    }
+
+    /// The project that calls are for.
+    pub fn project(&self) -> &str {
+        &self.project
+    }
+
+    /// The time limits of calls.
+    pub fn timeouts(&self) -> Timeouts {
+        self.timeouts
+    }
+
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    /// Sends a request and gives the answer once its head is there, whatever its status.
+    async fn send(
+        &self,
+        request: ApiRequest,
+        body: Option<Body>,
+        limit: Option<Duration>,
+    ) -> Result<Answer, Error> {
+        let call = CallName::of(&request);
+        let mut http = request
+            .into_http()
+            .map_err(|input| call.input(input))?
+            .map(full);
+        if let Some(body) = body {
+            *http.body_mut() = body;
+        }
+        let host = HeaderValue::from_str(&self.transport.host).map_err(|_| {
+            call.input(InvalidInput::new(
+                "host",
+                &self.transport.host,
+                "can't be sent in a header",
+            ))
+        })?;
+        http.headers_mut().insert(HOST, host);
+        let sent = self.transport.send(http);
+        let response = match limit {
+            None => sent.await,
+            Some(limit) => match tokio::time::timeout(limit, sent).await {
+                Ok(result) => result,
+                Err(_) => return Err(call.timed_out("waiting for the answer", limit)),
+            },
+        };
+        match response {
+            Ok(response) => Ok(Answer { call, response }),
+            Err(TransportError::Connect(problem)) => Err(call.error(ErrorCause::Connect(problem))),
+            Err(TransportError::Broken(source)) => Err(call.error(ErrorCause::Lost {
+                during: "waiting for the answer",
+                source,
+            })),
+        }
+    }
+
+    /// Sends a request whose answer is the JSON envelope, within `limit` in all.
+    async fn call(
+        &self,
+        request: ApiRequest,
+        body: Option<Body>,
+        limit: Option<Duration>,
+    ) -> Result<Reply, Error> {
+        let call = CallName::of(&request);
+        let whole = async {
+            let answer = self.send(request, body, None).await?;
+            answer.into_reply().await
+        };
+        match limit {
+            None => whole.await,
+            Some(limit) => match tokio::time::timeout(limit, whole).await {
+                Ok(result) => result,
+                Err(_) => Err(call.timed_out("waiting for the answer", limit)),
+            },
+        }
+    }
+
+    /// A call whose answer carries a value.
+    async fn fetch<T: DeserializeOwned>(&self, request: ApiRequest) -> Result<Tagged<T>, Error> {
+        self.call(request, None, Some(self.timeouts.call))
+            .await?
+            .value()
+    }
+
+    /// A call whose answer carries nothing of interest.
+    async fn execute(&self, request: ApiRequest) -> Result<(), Error> {
+        self.call(request, None, Some(self.timeouts.call))
+            .await
+            .map(drop)
+    }
+
+    /// A call that starts a background operation.
+    pub(crate) async fn start(&self, request: ApiRequest) -> Result<OperationHandle, Error> {
+        let reply = self.call(request, None, Some(self.timeouts.call)).await?;
+        self.started(reply)
+    }
+
+    fn started(&self, reply: Reply) -> Result<OperationHandle, Error> {
+        if !reply.is_async {
+            return Err(reply
+                .call
+                .protocol("an operation was expected and the answer has none", None));
+        }
+        Ok(OperationHandle::new(self.clone(), reply.value()?.value))
+    }
+}
+
+/// Turns a builder's refusal into the call's error; nothing was sent.
+pub(crate) fn built(request: Result<ApiRequest, InvalidInput>) -> Result<ApiRequest, Error> {
+    request.map_err(|input| Error::new(Method::GET, "(nothing sent)", ErrorCause::Input(input)))
+}
+
+/// Method and path of a call, for its errors.
+#[derive(Debug, Clone)]
+pub(crate) struct CallName {
+    method: Method,
+    path: String,
+}
+
+impl CallName {
+    pub(crate) fn of(request: &ApiRequest) -> Self {
+        Self {
+            method: request.method().clone(),
+            path: request.path().to_owned(),
+        }
+    }
+
+    pub(crate) fn error(&self, cause: ErrorCause) -> Error {
+        Error::new(self.method.clone(), self.path.clone(), cause)
+    }
+
+    pub(crate) fn input(&self, input: InvalidInput) -> Error {
+        self.error(ErrorCause::Input(input))
+    }
+
+    pub(crate) fn timed_out(&self, during: &'static str, after: Duration) -> Error {
+        self.error(ErrorCause::TimedOut { during, after })
+    }
+
+    pub(crate) fn lost(&self, during: &'static str, source: impl Into<crate::BoxError>) -> Error {
+        self.error(ErrorCause::Lost {
+            during,
+            source: source.into(),
+        })
+    }
+
+    pub(crate) fn protocol(
+        &self,
+        what: impl Into<String>,
+        source: Option<crate::BoxError>,
+    ) -> Error {
+        self.error(ErrorCause::Protocol {
+            what: what.into(),
+            source,
+        })
+    }
+}
+
+/// An answer whose head is there and whose body is still to come.
+pub(crate) struct Answer {
+    call: CallName,
+    response: Response<Body>,
+}
+
+impl Answer {
+    fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    fn headers(&self) -> &HeaderMap {
+        self.response.headers()
+    }
+
+    /// The answer if its status says success, else the server's error.
+    async fn accepted(self) -> Result<Self, Error> {
+        if self.status().is_success() {
+            Ok(self)
+        } else {
+            Err(self.into_error().await)
+        }
+    }
+
+    async fn into_error(self) -> Error {
+        let status = self.status();
+        let call = self.call.clone();
+        match self.read().await {
+            Ok(bytes) => call.error(answered(status, &bytes)),
+            Err(error) => error,
+        }
+    }
+
+    /// Reads the whole body, up to [`RESPONSE_BYTES_MAX`].
+    async fn read(self) -> Result<Bytes, Error> {
+        let mut body = self.response.into_body();
+        let mut bytes = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|source| self.call.lost("reading the answer", source))?;
+            if let Ok(data) = frame.into_data() {
+                if (bytes.len() + data.len()) as u64 > RESPONSE_BYTES_MAX {
+                    return Err(self.call.error(ErrorCause::TooLarge {
+                        limit_bytes: RESPONSE_BYTES_MAX,
+                    }));
+                }
+                bytes.extend_from_slice(&data);
+            }
+        }
+        Ok(bytes.freeze())
+    }
+
+    /// Reads the JSON envelope.
+    async fn into_reply(self) -> Result<Reply, Error> {
+        let accepted = self.accepted().await?;
+        let call = accepted.call.clone();
+        let status = accepted.status();
+        let etag = accepted
+            .headers()
+            .get(ETAG)
+            .and_then(|value| value.to_str().ok())
+            .and_then(ETag::parse);
+        let bytes = accepted.read().await?;
+        let envelope: Envelope = serde_json::from_slice(&bytes).map_err(|error| {
+            call.protocol(
+                "the answer is not Incus's JSON envelope",
+                Some(error.into()),
+            )
+        })?;
+        match envelope.kind.as_str() {
+            "sync" | "async" => Ok(Reply {
+                is_async: envelope.kind == "async",
+                call,
+                etag,
+                bytes,
+            }),
+            "error" => Err(call.error(answered(status, &bytes))),
+            other => Err(call.protocol(format!("an answer of the type {other:?}"), None)),
+        }
+    }
+}
+
+/// Reads an error answer; a body that isn't Incus's is shown as it is, cut.
+fn answered(status: StatusCode, body: &[u8]) -> ErrorCause {
+    const SHOWN_CHARS_MAX: usize = 2000;
+    let parsed: Option<ErrorEnvelope> = serde_json::from_slice(body).ok();
+    let code = parsed
+        .as_ref()
+        .and_then(|error| StatusCode::from_u16(error.error_code).ok());
+    let text = match parsed {
+        Some(error) if !error.error.is_empty() => error.error,
+        _ => String::from_utf8_lossy(body).trim().to_owned(),
+    };
+    let message = if text.is_empty() {
+        status
+            .canonical_reason()
+            .unwrap_or("no reason given")
+            .to_owned()
+    } else {
+        text.chars().take(SHOWN_CHARS_MAX).collect()
+    };
+    let status = if status.is_success() {
+        code.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    } else {
+        status
+    };
+    ErrorCause::Answered { status, message }
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Deserialize)]
+struct Content<T> {
+    metadata: T,
+}
+
+#[derive(Deserialize)]
+struct ErrorEnvelope {
+    #[serde(default)]
+    error: String,
+    #[serde(default)]
+    error_code: u16,
+}
+
+/// A successful answer.
+pub(crate) struct Reply {
+    call: CallName,
+    is_async: bool,
+    etag: Option<ETag>,
+    bytes: Bytes,
+}
+
+impl Reply {
+    fn value<T: DeserializeOwned>(self) -> Result<Tagged<T>, Error> {
+        let content: Content<T> = serde_json::from_slice(&self.bytes).map_err(|error| {
+            self.call
+                .protocol("the answer's content has another shape", Some(error.into()))
+        })?;
+        Ok(Tagged {
+            value: content.metadata,
+            etag: self.etag,
+        })
+    }
+}

@@ -1,0 +1,143 @@
+//! Bodies that are streamed from local files, with a known length and little memory.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::{self, BoxStream, Stream, StreamExt};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use tokio::fs::File;
+use tokio::io::AsyncReadExt;
+
+use crate::error::{BoxError, ErrorCause};
+use crate::transport::Body;
+
+/// How much of a file is read at once, in bytes.
+const CHUNK_BYTES: usize = 256 * 1024;
+
+/// A local file that is open for sending, with the length that it had then.
+pub(super) struct Upload {
+    file: File,
+    length: u64,
+}
+
+impl Upload {
+    pub(super) async fn open(path: &Path) -> Result<Self, ErrorCause> {
+        let failed = |source| ErrorCause::LocalFile {
+            path: PathBuf::from(path),
+            source,
+        };
+        let file = File::open(path).await.map_err(failed)?;
+        let metadata = file.metadata().await.map_err(failed)?;
+        if !metadata.is_file() {
+            return Err(failed(io::Error::other("not a regular file")));
+        }
+        Ok(Self {
+            file,
+            length: metadata.len(),
+        })
+    }
+
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The file's bytes, exactly as many as its length was; a file that shrank in the meantime is an error.
+    fn chunks(self) -> impl Stream<Item = Result<Bytes, BoxError>> + Send {
+        stream::try_unfold((self.file, self.length), |(mut file, left)| async move {
+            if left == 0 {
+                return Ok(None);
+            }
+            let want = usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK_BYTES);
+            let mut chunk = BytesMut::zeroed(want);
+            let read = file.read(&mut chunk).await?;
+            if read == 0 {
+                return Err(BoxError::from(
+                    "the local file became shorter while it was sent",
+                ));
+            }
+            chunk.truncate(read);
+            Ok(Some((chunk.freeze(), (file, left - read as u64))))
+        })
+    }
+}
+
+/// The body of one file.
+pub(super) fn single(upload: Upload) -> Body {
+    from_stream(upload.chunks())
+}
+
+/// A `multipart/form-data` body of files, with its content type and its length in bytes.
+pub(super) struct Multipart {
+    pub(super) body: Body,
+    pub(super) content_type: String,
+    pub(super) length: u64,
+}
+
+/// Puts files together, each under its field name. `boundary` must not occur in them.
+pub(super) fn multipart(boundary: &str, parts: Vec<(&'static str, Upload)>) -> Multipart {
+    let mut length = 0;
+    let mut pieces: Vec<BoxStream<'static, Result<Bytes, BoxError>>> = Vec::new();
+    let literal = |text: String| {
+        let bytes = Bytes::from(text);
+        (bytes.len() as u64, Box::pin(stream::iter([Ok(bytes)])) as _)
+    };
+    for (field, upload) in parts {
+        let (size, head) = literal(format!(
+            "--{boundary}\r\nContent-Disposition: form-data; name=\"{field}\"; filename=\"{field}\"\r\n\
+             Content-Type: application/octet-stream\r\n\r\n"
+        ));
+        length += size + upload.length();
+        pieces.push(head);
+        pieces.push(Box::pin(upload.chunks()));
+        let (size, tail) = literal("\r\n".to_owned());
+        length += size;
+        pieces.push(tail);
+    }
+    let (size, end) = literal(format!("--{boundary}--\r\n"));
+    length += size;
+    pieces.push(end);
+    Multipart {
+        body: from_stream(stream::iter(pieces).flatten()),
+        content_type: format!("multipart/form-data; boundary={boundary}"),
+        length,
+    }
+}
+
+/// A body of a stream of bytes.
+pub(super) fn from_stream(
+    chunks: impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static,
+) -> Body {
+    StreamBody::new(chunks.map(|chunk| chunk.map(Frame::data))).boxed_unsync()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Upload, multipart};
+    use http_body_util::BodyExt;
+
+    #[tokio::test]
+    async fn a_multipart_body_has_the_length_that_it_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        std::fs::write(&path, vec![7; 300_000]).unwrap();
+        let parts = vec![
+            ("metadata", Upload::open(&path).await.unwrap()),
+            ("rootfs", Upload::open(&path).await.unwrap()),
+        ];
+        let built = multipart("b0", parts);
+        let bytes = built.body.collect().await.unwrap().to_bytes();
+        assert_eq!(bytes.len() as u64, built.length);
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(text.starts_with("--b0\r\nContent-Disposition: form-data; name=\"metadata\""));
+        assert!(text.ends_with("\r\n--b0--\r\n"));
+    }
+
+    #[tokio::test]
+    async fn a_directory_is_not_sent() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(Upload::open(dir.path()).await.is_err());
+        assert!(Upload::open(&dir.path().join("absent")).await.is_err());
+    }
+}
