@@ -1,1 +1,27 @@
 //! Builds, imports and checks guest images.
+//!
+//! Owns images and aliases in Incus and the files they are made from. Reads no environment variable and prints
+//! nothing: callers pass a [`BuildRequest`] and a [`Progress`].
+//!
+//! An image's life: [`prepare`] finds every input and its digest, [`PreparedBuild::build`] makes the files or
+//! finds them in the cache.
+
+mod apt;
+mod archive;
+mod build;
+mod cache;
+mod command;
+mod debian;
+mod digest;
+mod error;
+mod guest_binaries;
+mod progress;
+mod properties;
+mod request;
+
+pub use apt::{AptSource, LockedPackage, LookupError, PackageLock, SignedBy, SourcesError};
+pub use build::{BuiltImage, PreparedBuild, build, prepare};
+pub use command::CommandError;
+pub use error::BuildError;
+pub use progress::{Progress, ProgressEvent, Silent, Step};
+pub use request::{BuildRequest, Builder, GuestBinaries, ImageKind, PackageLookup, UnknownName};

@@ -1,0 +1,65 @@
+#!/bin/sh
+# Runs as mmdebstrap's last hook, with the root of the new system as its argument. Makes it a guest: one user,
+# the host's certificate authorities, a quick boot, and nothing that differs from one build to the next.
+# From the environment: PIKA_USER, PIKA_UID, PIKA_GID, PIKA_HOME, PIKA_EPOCH_DAYS, PIKA_CA_DIR, PIKA_SOURCES.
+set -eu
+root=$1
+
+# The user that a guest's work runs as. Written by hand: useradd stamps the day and leaves backups.
+echo "$PIKA_USER:x:$PIKA_GID:" >>"$root/etc/group"
+echo "$PIKA_USER:!::" >>"$root/etc/gshadow"
+echo "$PIKA_USER:x:$PIKA_UID:$PIKA_GID::$PIKA_HOME:/bin/bash" >>"$root/etc/passwd"
+echo "$PIKA_USER:!:$PIKA_EPOCH_DAYS:0:99999:7:::" >>"$root/etc/shadow"
+# Every other account says the day of the build as well.
+sed -i "s/^\([^:]*:[^:]*\):[0-9]*:/\1:$PIKA_EPOCH_DAYS:/" "$root/etc/shadow"
+mkdir -p "$root$PIKA_HOME"
+cp -a "$root/etc/skel/." "$root$PIKA_HOME/"
+chown -R "$PIKA_UID:$PIKA_GID" "$root$PIKA_HOME"
+chmod 0755 "$root$PIKA_HOME"
+
+# The host's local certificate authorities, as the host itself trusts them.
+if [ -n "$(ls -A "$PIKA_CA_DIR")" ]; then
+	mkdir -p "$root/usr/local/share/ca-certificates"
+	cp "$PIKA_CA_DIR"/*.crt "$root/usr/local/share/ca-certificates/"
+	chmod 0644 "$root"/usr/local/share/ca-certificates/*.crt
+	chroot "$root" update-ca-certificates >/dev/null
+fi
+
+# Network by DHCP, names by resolved; nothing that waits, logs to disk, or keeps time for the host.
+chroot "$root" systemctl enable systemd-networkd.service systemd-resolved.service >/dev/null 2>&1
+chroot "$root" systemctl set-default multi-user.target >/dev/null 2>&1
+for unit in \
+	apt-daily.timer apt-daily-upgrade.timer apt-daily.service apt-daily-upgrade.service \
+	dpkg-db-backup.timer dpkg-db-backup.service e2scrub_all.timer fstrim.timer systemd-tmpfiles-clean.timer \
+	systemd-networkd-wait-online.service systemd-networkd-persistent-storage.service \
+	systemd-timesyncd.service systemd-random-seed.service systemd-update-utmp.service \
+	systemd-update-utmp-runlevel.service systemd-journal-flush.service systemd-journal-catalog-update.service \
+	systemd-firstboot.service systemd-hwdb-update.service systemd-update-done.service ldconfig.service \
+	systemd-sysusers.service systemd-machine-id-commit.service systemd-pcrphase.service \
+	systemd-pcrphase-sysinit.service systemd-binfmt.service systemd-modules-load.service \
+	systemd-remount-fs.service systemd-udevd.service systemd-udev-trigger.service \
+	systemd-udevd-control.socket systemd-udevd-kernel.socket systemd-logind.service \
+	console-getty.service getty.target getty@.service sys-kernel-config.mount sys-kernel-debug.mount \
+	sys-kernel-tracing.mount dev-hugepages.mount dev-mqueue.mount proc-sys-fs-binfmt_misc.automount; do
+	ln -sf /dev/null "$root/etc/systemd/system/$unit"
+done
+mkdir -p "$root/etc/systemd/journald.conf.d" "$root/etc/systemd/system.conf.d"
+printf '[Journal]\nStorage=volatile\nRuntimeMaxUse=16M\nForwardToSyslog=no\nForwardToConsole=no\n' \
+	>"$root/etc/systemd/journald.conf.d/pika.conf"
+# A guest that is told to end has nothing to save that is worth more than a few seconds.
+printf '[Manager]\nDefaultTimeoutStopSec=5s\nShowStatus=no\n' >"$root/etc/systemd/system.conf.d/pika.conf"
+
+# The host's own name and resolver came in with the bootstrap.
+rm -f "$root/etc/hostname" "$root/etc/resolv.conf"
+ln -s ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
+printf '127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n' >"$root/etc/hosts"
+printf '%s' "$PIKA_SOURCES" >"$root/etc/apt/sources.list"
+rm -f "$root"/etc/apt/sources.list.d/* "$root/etc/apt/apt.conf.d/99mmdebstrap"
+
+# What differs between two builds of the same thing, or says nothing to a guest.
+: >"$root/etc/machine-id"
+rm -f "$root/var/lib/dbus/machine-id" "$root/etc/.pwd.lock" "$root"/etc/*- \
+	"$root/var/cache/ldconfig/aux-cache" "$root"/var/lib/dpkg/*-old "$root"/var/cache/debconf/*-old \
+	"$root/var/lib/systemd/random-seed" "$root/var/lib/systemd/catalog/database"
+rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/* "$root"/tmp/* "$root"/var/tmp/* "$root"/run/*
+find "$root/var/log" -type f -delete
