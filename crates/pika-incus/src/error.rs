@@ -330,12 +330,16 @@ impl std::error::Error for Error {
 #[non_exhaustive]
 pub enum WaitError {
     /// The operation ended as failed or cancelled.
-    #[error("operation {} ({}) {}: {}", operation.id, operation.description, ended_as(operation), operation.err)]
+    #[error("operation {id} failed: {message}")]
     Failed {
-        /// The operation as it ended.
-        operation: Box<Operation>,
-        /// The kind, as far as its words tell.
+        /// The operation.
+        id: OperationId,
+        /// The kind, as far as the server's code and words tell.
         kind: ErrorKind,
+        /// The server's words.
+        message: String,
+        /// The operation as it ended, if the server still had it.
+        operation: Option<Box<Operation>>,
     },
     /// The time was up and the operation still runs; it goes on.
     #[error("operation {id} still runs after {} ms", after.as_millis())]
@@ -386,13 +390,6 @@ impl WaitError {
     }
 }
 
-fn ended_as(operation: &Operation) -> &'static str {
-    match operation.status {
-        crate::types::OperationStatus::Cancelled => "was cancelled",
-        _ => "failed",
-    }
-}
-
 /// Classifies an HTTP error answer.
 fn classify_answer(status: StatusCode, message: &str) -> ErrorKind {
     match status.as_u16() {
@@ -421,7 +418,7 @@ fn classify_words(message: &str) -> Option<ErrorKind> {
     let has = |phrase: &str| text.contains(phrase);
     if has("shutting down") {
         Some(ErrorKind::ShuttingDown)
-    } else if has("already exists") || has("already in use by") {
+    } else if has("already exists") || has("unique constraint failed") || has("already in use by") {
         Some(ErrorKind::Conflict)
     } else if has("is running")
         || has("currently in use")
@@ -479,6 +476,9 @@ mod tests {
             ErrorKind::Conflict
         );
         assert_eq!(classify_operation("Instance is running"), ErrorKind::InUse);
+        let duplicate =
+            "Add instance info to the database: UNIQUE constraint failed: instances.name";
+        assert_eq!(classify_operation(duplicate), ErrorKind::Conflict);
         assert_eq!(classify_operation("Command not found"), ErrorKind::Server);
         assert_eq!(classify_operation("no idea"), ErrorKind::Server);
     }

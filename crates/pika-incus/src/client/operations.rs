@@ -53,7 +53,7 @@ impl Client {
     }
 
     /// Waits until an operation ends, at most `limit` (rounded up to whole seconds, since the server counts them):
-    /// `GET /1.0/operations/{id}/wait`.
+    /// `GET /1.0/operations/{id}/wait`, and after a failure `GET /1.0/operations/{id}` for its details.
     ///
     /// The client waits somewhat longer than the server, and success means the status says so: a server whose time
     /// is up answers without an error and with the operation still running. An operation that the server doesn't
@@ -61,36 +61,28 @@ impl Client {
     pub async fn wait(&self, id: &OperationId, limit: Duration) -> Result<Operation, WaitError> {
         let server_limit = Duration::from_secs(operations::wait_secs(limit));
         let client_limit = server_limit.saturating_add(self.timeouts.wait_grace);
-        let reply = self
-            .call(operations::wait(id, Some(limit)), None, Some(client_limit))
-            .await;
-        let ended = Self::ended(id, reply)?;
-        if ended.status.is_final() {
-            return Ok(ended);
+        match tokio::time::timeout(client_limit, self.wait_answer(id, Some(limit))).await {
+            Ok(ended) => ended,
+            Err(_) => Err(WaitError::TimedOut {
+                id: id.clone(),
+                after: client_limit,
+                last: None,
+            }),
         }
-        Err(WaitError::TimedOut {
-            id: id.clone(),
-            after: limit,
-            last: Some(Box::new(ended)),
-        })
     }
 
     /// Waits until an operation ends, however long that takes. For operations whose end something else bounds.
     pub(crate) async fn wait_for_end(&self, id: &OperationId) -> Result<Operation, WaitError> {
-        let reply = self.call(operations::wait(id, None), None, None).await;
-        let ended = Self::ended(id, reply)?;
-        if ended.status.is_final() {
-            return Ok(ended);
-        }
-        Err(WaitError::TimedOut {
-            id: id.clone(),
-            after: Duration::ZERO,
-            last: Some(Box::new(ended)),
-        })
+        self.wait_answer(id, None).await
     }
 
-    /// Reads a wait's answer; failed and cancelled operations are errors, running ones are not yet.
-    fn ended(id: &OperationId, reply: Result<Reply, Error>) -> Result<Operation, WaitError> {
+    /// One wait. The server sends its status line at once and what it has to say at the operation's end, so that a
+    /// failed operation is an error in the body of a 200, while an unknown operation is a 404.
+    async fn wait_answer(
+        &self,
+        id: &OperationId,
+        limit: Option<Duration>,
+    ) -> Result<Operation, WaitError> {
         let client_error = |source: Error| match source.kind() {
             ErrorKind::NotFound => WaitError::Gone { id: id.clone() },
             _ => WaitError::Client {
@@ -98,19 +90,46 @@ impl Client {
                 source,
             },
         };
-        let operation: Operation = reply
-            .and_then(Reply::value)
-            .map(|tagged| tagged.value)
+        let answer = self
+            .send(operations::wait(id, limit), None, None)
+            .await
             .map_err(client_error)?;
+        let accepted = answer.accepted().await.map_err(client_error)?;
+        let operation: Operation = match accepted.into_reply().await.and_then(Reply::value) {
+            Ok(tagged) => tagged.value,
+            Err(error) => return Err(self.failure(id, error).await),
+        };
         match operation.status {
-            OperationStatus::Failure | OperationStatus::Cancelled => {
-                let kind = classify_operation(&operation.err);
-                Err(WaitError::Failed {
-                    operation: Box::new(operation),
-                    kind,
-                })
-            }
-            _ => Ok(operation),
+            OperationStatus::Success => Ok(operation),
+            OperationStatus::Failure | OperationStatus::Cancelled => Err(WaitError::Failed {
+                id: id.clone(),
+                kind: classify_operation(&operation.err),
+                message: operation.err.clone(),
+                operation: Some(Box::new(operation)),
+            }),
+            _ => Err(WaitError::TimedOut {
+                id: id.clone(),
+                after: limit.unwrap_or_default(),
+                last: Some(Box::new(operation)),
+            }),
+        }
+    }
+
+    /// Turns an error that came in a wait's body into the operation's failure, with the operation as it ended if
+    /// the server still has it.
+    async fn failure(&self, id: &OperationId, error: Error) -> WaitError {
+        let Some(message) = error.server_message().map(str::to_owned) else {
+            return WaitError::Client {
+                id: id.clone(),
+                source: error,
+            };
+        };
+        let operation = self.operation(id).await.ok().map(Box::new);
+        WaitError::Failed {
+            id: id.clone(),
+            kind: error.kind(),
+            message,
+            operation,
         }
     }
 }

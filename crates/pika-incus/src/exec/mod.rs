@@ -158,10 +158,22 @@ impl ExecSession {
 fn exit_of(id: &OperationId, ended: Result<Operation, WaitError>) -> Result<ExecExit, ExecError> {
     let operation = match ended {
         Ok(operation) => operation,
-        Err(WaitError::Failed { operation, kind }) => match exit_code(&operation) {
-            Some(exit) if matches!(exit.code, 126 | 127) => return Ok(exit),
-            _ => return Err(ExecError::Wait(WaitError::Failed { operation, kind })),
-        },
+        Err(WaitError::Failed {
+            id,
+            kind,
+            message,
+            operation,
+        }) => {
+            return match operation.as_deref().and_then(exit_code) {
+                Some(exit) if matches!(exit.code, 126 | 127) => Ok(exit),
+                _ => Err(ExecError::Wait(WaitError::Failed {
+                    id,
+                    kind,
+                    message,
+                    operation,
+                })),
+            };
+        }
         Err(error) => return Err(ExecError::Wait(error)),
     };
     exit_code(&operation).ok_or_else(|| ExecError::NoStatus { id: id.clone() })
