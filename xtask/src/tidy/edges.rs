@@ -44,7 +44,7 @@ const PURE: &[(&str, &[&str])] = &[
     ("pika-incus-guest-role", &["serde", "thiserror", "toml"]),
     (
         "pika-cloud",
-        &["hex", "serde", "serde_json", "sha2", "thiserror"],
+        &["hex", "serde", "serde_json", "sha2", "thiserror", "toml"],
     ),
 ];
 
