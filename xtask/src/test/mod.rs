@@ -1,0 +1,147 @@
+//! `cargo xtask test`: everything that this repository checks of itself.
+//!
+//! Owns the order of the checks, the one Incus daemon that the tests share, and the closing table. Anything skipped
+//! or left behind is red.
+
+mod runner;
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, ValueEnum};
+
+use crate::phases::Phases;
+use crate::{deny, tidy};
+use runner::{Counts, Runner};
+
+/// Tests that need no daemon: those inside `src/`.
+const UNIT_FILTER: &str = "kind(lib) + kind(bin) + kind(proc-macro)";
+/// Tests in `tests/` folders; they share one real Incus daemon.
+const DAEMON_FILTER: &str = "kind(test)";
+
+/// What to check.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Leave out what needs a real Incus daemon.
+    #[arg(long)]
+    fast: bool,
+    /// Only these parts, in the usual order.
+    #[arg(long, value_enum)]
+    only: Vec<Part>,
+    /// Remove test daemons that earlier runs left for the next, and do nothing else.
+    #[arg(long, conflicts_with_all = ["fast", "only"])]
+    clean: bool,
+}
+
+/// One part of the checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// rustfmt.
+    Format,
+    /// clippy, warnings are errors.
+    Clippy,
+    /// Crate edges, sizes, headers.
+    Tidy,
+    /// Licences and sources of dependencies.
+    Deny,
+    /// Tests without a daemon.
+    Unit,
+    /// Tests with a real daemon.
+    Daemon,
+    /// Examples in documentation.
+    Doc,
+}
+
+impl Options {
+    fn wants(&self, part: Part) -> bool {
+        let chosen = self.only.is_empty() || self.only.contains(&part);
+        chosen && !(self.fast && part == Part::Daemon)
+    }
+
+    /// Whether every test is wanted, so that one that did not run is a fault.
+    fn wants_every_test(&self) -> bool {
+        self.wants(Part::Unit) && self.wants(Part::Daemon)
+    }
+}
+
+/// Runs the checks; an error when one of them failed or a test did not run.
+#[expect(clippy::print_stdout, reason = "a command line prints its result")]
+pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
+    let mut phases = Phases::new();
+    if options.wants(Part::Format) {
+        phases.run("format", || cargo(root, &["fmt", "--all", "--", "--check"]));
+    }
+    if options.wants(Part::Clippy) {
+        let lints = [
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ];
+        phases.run("clippy", || cargo(root, &lints));
+    }
+    if options.wants(Part::Tidy) {
+        phases.run("tidy", || tidy::run(root));
+    }
+    if options.wants(Part::Deny) {
+        phases.run("deny", || deny::run(root));
+    }
+    let closing = run_tests(root, options, &mut phases);
+    if options.wants(Part::Doc) {
+        phases.run("doc tests", || runner::doc_tests(root));
+    }
+    print!("\n{}", phases.table());
+    for line in closing {
+        println!("{line}");
+    }
+    if options.fast {
+        println!("chosen: --fast, so no test with a real Incus daemon ran");
+    }
+    if !phases.all_passed() {
+        bail!("not everything passed");
+    }
+    Ok(())
+}
+
+/// Unit tests, then tests on a daemon; gives the test runner's closing lines.
+fn run_tests(root: &Path, options: &Options, phases: &mut Phases) -> Vec<String> {
+    let mut closing = Vec::new();
+    if !options.wants(Part::Unit) && !options.wants(Part::Daemon) {
+        return closing;
+    }
+    let Some(runner) = phases.attempt("build tests", || Runner::prepare(root)) else {
+        return closing;
+    };
+    let mut ran = Counts::default();
+    if options.wants(Part::Unit) {
+        phases.run("unit tests", || {
+            let outcome = runner.run(UNIT_FILTER, &[])?;
+            outcome.conclude(&mut ran, &mut closing)
+        });
+    }
+    if options.wants(Part::Daemon) {
+        phases.run("tests with Incus", || {
+            let outcome = runner.run(DAEMON_FILTER, &[])?;
+            outcome.conclude(&mut ran, &mut closing)
+        });
+    }
+    if options.wants_every_test() {
+        phases.run("every test ran", || runner.compare(&ran));
+    }
+    closing
+}
+
+fn cargo(root: &Path, arguments: &[&str]) -> Result<String> {
+    let status = Command::new("cargo")
+        .args(arguments)
+        .current_dir(root)
+        .status()
+        .context("start cargo")?;
+    if !status.success() {
+        bail!("`cargo {}` ended with {status}", arguments.join(" "));
+    }
+    Ok(String::new())
+}
