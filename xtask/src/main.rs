@@ -9,6 +9,7 @@ mod tidy;
 mod tools;
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -31,13 +32,23 @@ enum Command {
     Tidy,
 }
 
+#[expect(clippy::print_stderr, reason = "a command line tells its error")]
+fn main() -> ExitCode {
+    match run(&repository_root(), &Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 #[expect(clippy::print_stdout, reason = "a command line prints its result")]
-fn main() -> Result<()> {
-    let root = repository_root();
-    match Arguments::parse().command {
-        Command::Test(options) => test::run(&root, &options)?,
-        Command::Deny => println!("{}", deny::run(&root)?),
-        Command::Tidy => println!("{}", tidy::run(&root)?),
+fn run(root: &Path, command: &Command) -> Result<()> {
+    match command {
+        Command::Test(options) => test::run(root, options)?,
+        Command::Deny => println!("{}", deny::run(root)?),
+        Command::Tidy => println!("{}", tidy::run(root)?),
     }
     Ok(())
 }
