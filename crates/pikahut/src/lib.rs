@@ -7,4 +7,5 @@ pub mod daemon;
 pub mod fake;
 pub mod install;
 pub mod program;
+pub mod stack;
 pub mod wait;

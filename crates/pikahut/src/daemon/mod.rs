@@ -222,6 +222,11 @@ impl PrivateIncus {
         self.layout.socket()
     }
 
+    /// A client of the daemon, in the project that was made for its user.
+    pub fn client(&self) -> pika_incus::Client {
+        pika_incus::Client::unix(self.socket()).with_project(self.project())
+    }
+
     /// The project that was made for its user.
     pub fn project(&self) -> &str {
         &self.record.project

@@ -10,7 +10,7 @@ pub const INSTANCES_MIN: u64 = 1024;
 /// What a smaller limit is raised to.
 const INSTANCES_WANTED: u64 = 8192;
 /// The kernel's file.
-pub(crate) const INSTANCES_PATH: &str = "/proc/sys/fs/inotify/max_user_instances";
+pub const INSTANCES_PATH: &str = "/proc/sys/fs/inotify/max_user_instances";
 
 /// The limit as it was found and as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,9 @@ mod inotify;
 
 use std::path::{Path, PathBuf};
 
-pub use inotify::{INSTANCES_MIN, InotifyError, InotifyLimit, ensure_inotify};
+pub use inotify::{
+    INSTANCES_MIN, INSTANCES_PATH as INOTIFY_INSTANCES, InotifyError, InotifyLimit, ensure_inotify,
+};
 
 use crate::daemon::incusd;
 use crate::program::{self, ProgramError};
@@ -113,8 +115,7 @@ pub fn ensure_host(progress: &mut dyn FnMut(&str)) -> Result<HostReport, Install
         return Err(InstallError::NotRoot);
     }
     let installed = ensure_packages(progress)?;
-    let inotify =
-        ensure_inotify(Path::new(inotify::INSTANCES_PATH)).map_err(InstallError::Inotify)?;
+    let inotify = ensure_inotify(Path::new(INOTIFY_INSTANCES)).map_err(InstallError::Inotify)?;
     if inotify.before != inotify.now {
         progress(&format!(
             "raised fs.inotify.max_user_instances from {} to {} until the next boot",

@@ -8,13 +8,14 @@ use std::time::Duration;
 use pikahut::daemon::{
     self, CleanError, Lifetime, Pool, PrivateIncus, PrivateIncusConfig, StartError,
 };
-use pikahut::wait;
-
-use crate::tiny::{self, run};
+use pikahut::{stack, wait};
 
 /// A directory of its own for each test and process.
 fn directory(name: &str) -> PathBuf {
-    PathBuf::from(format!("/var/lib/pikahut/t-{name}-{}", std::process::id()))
+    PathBuf::from(format!(
+        "/var/lib/pikahut/p-{name}-{}-0",
+        std::process::id()
+    ))
 }
 
 fn config(name: &str) -> PrivateIncusConfig {
@@ -29,11 +30,27 @@ fn incus(dir: &Path, arguments: &[&str]) -> String {
 }
 
 fn launch_tiny(dir: &Path, name: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    let (meta, rootfs) = tiny::build(folder.path());
-    let (meta, rootfs) = (meta.to_str().unwrap(), rootfs.to_str().unwrap());
-    incus(dir, &["image", "import", meta, rootfs, "--alias", "tiny"]);
-    incus(dir, &["launch", "tiny", name]);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let client = pika_incus::Client::unix(dir.join("unix.socket"));
+    let image = runtime
+        .block_on(stack::ensure_tiny_image(&client, dir))
+        .unwrap();
+    incus(dir, &["launch", &image, name]);
+}
+
+/// Runs a command that must succeed.
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        output.status.success(),
+        "{command:?}: {} {words}",
+        output.status
+    );
+    String::from_utf8(output.stdout).unwrap()
 }
 
 fn uptime_of_init(dir: &Path, name: &str) -> String {

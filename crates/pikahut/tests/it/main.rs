@@ -2,4 +2,4 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
 mod daemon;
-mod tiny;
+mod stack;
