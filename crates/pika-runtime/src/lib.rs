@@ -1,1 +1,53 @@
-//! Resolves and executes runtime plans on Incus: ensure, run, inspect, collect, destroy, janitor.
+//! Resolves and executes runtime plans on Incus: ensure, run, follow, inspect, collect, stop, restart, snapshot,
+//! destroy, and a janitor for what a killed process left.
+//!
+//! Owns every change that this project makes to instances, volumes and volume snapshots. Never touches what doesn't
+//! carry our owner label and its own name. Keeps no state: what is true is what Incus and the guest show.
+//!
+//! ```text
+//! IncusRuntimePlan --facts, resolve--> ResolvedPlan --ensure--> Runtime --run/follow--> RunReport
+//!                                                                  |--collect--> Collected
+//!                                                                  `--destroy--> Destroyed
+//! ```
+
+mod collect;
+mod config;
+mod control;
+mod destroy;
+mod ensure;
+mod facts;
+mod host_dirs;
+mod id;
+mod inspect;
+mod janitor;
+mod observe;
+mod run;
+mod runtimes;
+mod steps;
+mod text;
+mod volumes;
+
+pub use collect::{
+    ArchiveEnd, ArchiveSink, CollectError, CollectLimits, Collected, CollectedFile, CollectedFrom,
+    NameRefusal, RefusedFile, check_name, read_archive, show_name,
+};
+pub use config::{RuntimeConfig, Timeouts};
+pub use control::ControlError;
+pub use destroy::{DestroyError, DestroyStep, Destroyed, destroy_points, destroy_steps};
+pub use ensure::{
+    Difference, EnsureError, EnsureRefusal, EnsureStep, PlanDiff, differences, ensure_points,
+    ensure_steps,
+};
+pub use facts::{FactsError, ResolvePlanError};
+pub use id::RuntimeId;
+pub use inspect::{GuestStatus, InspectError, Observation, ReadyError};
+pub use janitor::{SweepReport, Swept, SweptKind};
+pub use observe::{InstanceSeen, LookError, OperationSeen, OursSeen, Power};
+pub use run::{
+    Attached, CancelError, DiscardLog, ExecEnd, GuestSeen, InfrastructureKind, LastWords, LogSink,
+    RunDeadline, RunError, RunReport, RunVerdict, end_text, judge_attach, judge_guest,
+    judge_result, new_nonce,
+};
+pub use runtimes::{Runtime, Runtimes};
+pub use steps::{StepHook, StepMoment, StepOperation, StepPoint, StepVerdict};
+pub use volumes::{VolumeEnsured, VolumeError, VolumeRemoved};

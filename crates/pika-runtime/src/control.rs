@@ -1,0 +1,180 @@
+//! Owns stop and restart of a runtime that is kept: an agent's, or one that somebody debugs. Only what is ours.
+
+use std::time::Duration;
+
+use pika_incus::{ErrorKind, StateChange, WaitError};
+
+use crate::id::RuntimeId;
+use crate::observe::{InstanceSeen, LookError, OursSeen, Power};
+use crate::runtimes::Runtimes;
+use crate::text::chain;
+
+/// A stop or restart that did not come about.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The instance can't be looked at.
+    #[error("what is there can't be seen")]
+    Look(#[source] LookError),
+    /// No instance has the name.
+    #[error("there is no instance {instance_name} in project {project}; ensure it first")]
+    Gone {
+        /// The instance.
+        instance_name: String,
+        /// Its project.
+        project: String,
+    },
+    /// The instance isn't ours.
+    #[error(
+        "instance {instance_name} in project {project} is not ours ({reason}), so it was not touched"
+    )]
+    NotOurs {
+        /// The instance.
+        instance_name: String,
+        /// Its project.
+        project: String,
+        /// What about it is not ours.
+        reason: String,
+    },
+    /// What an interrupted create left is never started.
+    #[error(
+        "instance {instance_name} is what an interrupted create left; destroy it and ensure it again"
+    )]
+    Debris {
+        /// The instance.
+        instance_name: String,
+    },
+    /// Incus refused or failed, and the instance is not as wanted.
+    #[error(
+        "instance {instance_name} could not be {what}: {problem}; look at it with: incus info --project {project} {instance_name}"
+    )]
+    Failed {
+        /// The instance.
+        instance_name: String,
+        /// Its project.
+        project: String,
+        /// What should have happened to it.
+        what: &'static str,
+        /// What Incus said last.
+        problem: String,
+    },
+}
+
+impl Runtimes {
+    /// Stops a runtime: asks the guest for `grace`, then ends it. One that is stopped stays so.
+    ///
+    /// # Errors
+    /// When it isn't there, isn't ours, or doesn't stop.
+    pub async fn stop(&self, id: &RuntimeId, grace: Duration) -> Result<(), ControlError> {
+        let ours = self.ours(id).await?;
+        let mut problem = String::new();
+        if ours.power == Power::Running && !grace.is_zero() {
+            let change =
+                StateChange::stop(i64::try_from(grace.as_secs().max(1)).unwrap_or(i64::MAX));
+            match self
+                .change(id, &change, grace + self.config().timeouts.stop)
+                .await
+            {
+                Ok(()) => return Ok(()),
+                Err(why) => problem = why,
+            }
+        }
+        if self.ours(id).await?.power != Power::Stopped {
+            match self
+                .change(id, &StateChange::force_stop(), self.config().timeouts.stop)
+                .await
+            {
+                Ok(()) => return Ok(()),
+                Err(why) => problem = why,
+            }
+        }
+        // The words of an error decide nothing: the instance does.
+        if self.ours(id).await?.power == Power::Stopped {
+            Ok(())
+        } else {
+            Err(failed(id, "stopped", problem))
+        }
+    }
+
+    /// Ends a runtime's guest and starts it again.
+    ///
+    /// # Errors
+    /// When it isn't there, isn't ours, or doesn't run afterwards.
+    pub async fn restart(&self, id: &RuntimeId) -> Result<(), ControlError> {
+        let ours = self.ours(id).await?;
+        if ours.is_debris() {
+            return Err(ControlError::Debris {
+                instance_name: id.instance_name().to_owned(),
+            });
+        }
+        self.stop(id, Duration::ZERO).await?;
+        let started = self
+            .change(id, &StateChange::start(), self.config().timeouts.start)
+            .await;
+        let now = self.ours(id).await?;
+        if now.power == Power::Running && now.started_at != ours.started_at {
+            return Ok(());
+        }
+        Err(failed(
+            id,
+            "started",
+            started
+                .err()
+                .unwrap_or_else(|| "it does not run".to_owned()),
+        ))
+    }
+
+    async fn change(
+        &self,
+        id: &RuntimeId,
+        change: &StateChange,
+        limit: Duration,
+    ) -> Result<(), String> {
+        let client = self.client(id.project());
+        let handle = client
+            .set_instance_state(id.instance_name(), change)
+            .await
+            .map_err(|error| chain(&error))?;
+        handle
+            .wait(limit)
+            .await
+            .map(drop)
+            .map_err(|error: WaitError| chain(&error))
+    }
+
+    /// The instance, if it is there and ours.
+    pub(crate) async fn ours(&self, id: &RuntimeId) -> Result<OursSeen, ControlError> {
+        let (instance_name, project) = (id.instance_name().to_owned(), id.project().to_owned());
+        match self.look(&self.client(id.project()), id).await {
+            Ok(InstanceSeen::Ours(ours)) => Ok(ours),
+            Ok(InstanceSeen::Absent) => Err(ControlError::Gone {
+                instance_name,
+                project,
+            }),
+            Ok(InstanceSeen::NotOurs { reason }) => Err(ControlError::NotOurs {
+                instance_name,
+                project,
+                reason,
+            }),
+            Err(error) => Err(ControlError::Look(error)),
+        }
+    }
+}
+
+fn failed(id: &RuntimeId, what: &'static str, problem: String) -> ControlError {
+    ControlError::Failed {
+        instance_name: id.instance_name().to_owned(),
+        project: id.project().to_owned(),
+        what,
+        problem,
+    }
+}
+
+impl ControlError {
+    /// What kind of thing went wrong with the look, where that is what went wrong.
+    pub fn look_kind(&self) -> Option<ErrorKind> {
+        match self {
+            Self::Look(error) => Some(error.kind()),
+            _ => None,
+        }
+    }
+}

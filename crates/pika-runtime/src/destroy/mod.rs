@@ -1,0 +1,93 @@
+//! Owns the way to absent: `destroy`. Repeatable on instances that are half-made, running, frozen, stopped by
+//! themselves or wedged; bounded by a total deadline; ends [`Destroyed`], one of four.
+//!
+//! Each round looks at the instance, plans from what it saw and executes. A failed step is not classified by its
+//! text: the next round looks again. Never touches what isn't ours, and never starts anything.
+
+mod rounds;
+mod steps;
+
+use serde::Serialize;
+
+use crate::id::RuntimeId;
+use crate::runtimes::Runtimes;
+
+pub use steps::{DestroyStep, destroy_points, destroy_steps};
+
+/// How a destroy ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "end", rename_all = "snake_case")]
+pub enum Destroyed {
+    /// It was there, and is gone now.
+    Destroyed,
+    /// It was not there.
+    Gone,
+    /// Whether it is there can't be told now; a later destroy will tell.
+    Unknown {
+        /// Why it can't be told.
+        why: String,
+    },
+    /// It is still there, and what can be done over the API was done.
+    Stuck {
+        /// What was tried, and what Incus said last.
+        why: String,
+        /// What the operator must run.
+        remedy: String,
+    },
+}
+
+impl Destroyed {
+    /// Whether nothing is left.
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Destroyed | Self::Gone)
+    }
+}
+
+/// A destroy that was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DestroyError {
+    /// The instance isn't ours, and was not touched.
+    #[error(
+        "instance {instance_name} in project {project} is not ours ({reason}), so it was not touched; \
+         if it should go, remove it with: incus delete --force --project {project} {instance_name}"
+    )]
+    NotOurs {
+        /// The instance.
+        instance_name: String,
+        /// Its project.
+        project: String,
+        /// What about it is not ours.
+        reason: String,
+    },
+}
+
+impl Runtimes {
+    /// Removes a runtime's instance. The work goes on in a task of its own if the caller stops waiting.
+    ///
+    /// # Errors
+    /// Only when the instance isn't ours; everything else is one of the four ends.
+    pub async fn destroy(&self, id: &RuntimeId) -> Result<Destroyed, DestroyError> {
+        let (runtimes, id) = (self.clone(), id.clone());
+        match tokio::spawn(async move { rounds::Rounds::new(&runtimes, &id).run().await }).await {
+            Ok(end) => end,
+            Err(error) => Ok(Destroyed::Unknown {
+                why: format!("the task that destroys it ended early: {error}"),
+            }),
+        }
+    }
+}
+
+/// What an operator runs when an instance resists. A helper process of Incus that is held by a file of the guest
+/// keeps stop and delete waiting for good; it is ended first.
+pub(crate) fn stuck_remedy(id: &RuntimeId) -> String {
+    let (project, name) = (id.project(), id.instance_name());
+    let run_name = if project == "default" {
+        name.to_owned()
+    } else {
+        format!("{project}_{name}")
+    };
+    format!(
+        "for f in /run/incus/{run_name}/forkfile.pid \"${{INCUS_DIR:-/var/lib/incus}}/run/{run_name}/forkfile.pid\"; do \
+         [ -s \"$f\" ] && kill -9 \"$(tr -dc 0-9 <\"$f\")\"; done; incus delete --force --project {project} {name}"
+    )
+}

@@ -1,0 +1,367 @@
+//! Owns one attach: one exec of the guest's runner, its log passed on as it comes, its last words read. Bounded in
+//! time and memory. What an attach means is judged elsewhere.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use pika_cloud::paths::RUNNER_PATH;
+use pika_cloud::record::{RECORD_LINE_BYTES_MAX, decode_continue, decode_terminal_record};
+use pika_incus::{Client, ExecRequest, ExecSession, ExecStream};
+use tokio::time::Instant;
+
+use super::sink::LogSink;
+use super::verdict::{ExecEnd, LastWords, RunDeadline};
+use crate::text::chain;
+
+/// Waits in the guest until the runner is there, then looks at the mounts that must be there, then becomes the runner:
+/// one exec instead of several. Nothing of the branch has run in the guest before the first start.
+///
+/// A mount counts when its file system is another one than its parent's, or is at least a mount of its own (a pool on
+/// a plain directory shares its device with the root), and when it can be read.
+const WAIT_THEN_RUN: &str = r#"boot=$1 runner=$2 mounts=$3; shift 3
+i=0
+while [ ! -x "$runner" ]; do
+  i=$((i+1)); [ "$i" -gt "$boot" ] && { echo "PIKA-BOOT-DEADLINE $runner" >&2; exit 1; }
+  sleep 0.01
+done
+while [ "$mounts" -gt 0 ]; do
+  mount=$1; shift; mounts=$((mounts-1))
+  if [ "$(stat -c %d -- "$mount")" = "$(stat -c %d -- "$mount/..")" ] && ! mountpoint -q -- "$mount" || [ ! -r "$mount" ]; then
+    echo "PIKA-MOUNT-MISSING $mount" >&2; exit 1
+  fi
+done
+exec "$runner" "$@""#;
+/// Turns of the wait above in one second.
+const TURNS_PER_SEC: u64 = 80;
+const BOOT_DEADLINE_PREFIX: &str = "PIKA-BOOT-DEADLINE ";
+const MOUNT_MISSING_PREFIX: &str = "PIKA-MOUNT-MISSING ";
+/// How much of stderr's end is kept: one record line and what may precede it.
+const STDERR_BYTES_MAX: usize = 2 * RECORD_LINE_BYTES_MAX;
+/// How long after its streams an exec's status may take.
+const STATUS_LIMIT: Duration = Duration::from_secs(15);
+
+/// What is asked of the guest.
+pub(super) enum Ask<'a> {
+    /// Write this request, start it and attach to it.
+    Start {
+        request: Bytes,
+        boot: Duration,
+        required_mounts: &'a [String],
+    },
+    /// Attach to a run that was started before.
+    Attach,
+}
+
+/// Which run.
+pub(super) struct RunAt<'a> {
+    pub(super) client: &'a Client,
+    pub(super) instance: &'a str,
+    pub(super) nonce: &'a str,
+}
+
+/// When the host stops following.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Limits {
+    /// The run's own backstop.
+    pub(super) run_until: Option<Instant>,
+    /// Longest silence.
+    pub(super) idle: Option<Duration>,
+}
+
+/// How an attach ended.
+#[derive(Debug)]
+pub(super) enum AttachEnd {
+    /// The exec is over.
+    Over(ExecEnd, LastWords),
+    /// The exec could not be started: nothing was asked of the guest.
+    NotStarted(String),
+    /// The guest was not up in time.
+    BootDeadline,
+    /// A required mount is not there.
+    MountMissing(String),
+    /// A deadline of the host is over; the exec was dropped.
+    Deadline(RunDeadline),
+    /// The sink took no more.
+    Sink(std::io::Error),
+}
+
+/// Where a log stands.
+#[derive(Debug)]
+pub(super) struct Progress {
+    /// Bytes passed on, from the start of the run.
+    pub(super) received: u64,
+    /// When the last byte came.
+    pub(super) last_byte: Instant,
+}
+
+/// The command of an attach.
+fn command(ask: &Ask<'_>, nonce: &str, offset: u64, wait: Duration) -> Vec<String> {
+    let wait_secs = wait.as_secs().max(1).to_string();
+    let text = str::to_owned;
+    match ask {
+        Ask::Attach => {
+            let offset = offset.to_string();
+            [
+                RUNNER_PATH,
+                "attach",
+                "--nonce",
+                nonce,
+                "--offset",
+                &offset,
+                "--wait-secs",
+                &wait_secs,
+            ]
+            .map(text)
+            .to_vec()
+        }
+        Ask::Start {
+            boot,
+            required_mounts,
+            ..
+        } => {
+            let turns = (boot.as_secs().max(1) * TURNS_PER_SEC).to_string();
+            let count = required_mounts.len().to_string();
+            let mut command = [
+                "/bin/sh",
+                "-c",
+                WAIT_THEN_RUN,
+                "pika",
+                &turns,
+                RUNNER_PATH,
+                &count,
+            ]
+            .map(text)
+            .to_vec();
+            command.extend_from_slice(required_mounts);
+            command.extend(
+                [
+                    "run-attached",
+                    "--nonce",
+                    nonce,
+                    "--request-stdin",
+                    "--wait-secs",
+                    &wait_secs,
+                ]
+                .map(text),
+            );
+            command
+        }
+    }
+}
+
+/// Attaches once. At most `wait` (the guest's own time) plus the boot, plus a margin.
+pub(super) async fn attach(
+    run: RunAt<'_>,
+    ask: Ask<'_>,
+    wait: Duration,
+    limits: Limits,
+    progress: &mut Progress,
+    sink: &mut dyn LogSink,
+) -> AttachEnd {
+    let mut request = ExecRequest::new(command(&ask, run.nonce, progress.received, wait));
+    request.cwd = Some("/".to_owned());
+    request.stdin = matches!(ask, Ask::Start { .. });
+    let boot = match &ask {
+        Ask::Start { boot, .. } => *boot,
+        Ask::Attach => Duration::ZERO,
+    };
+    let mut session = match run.client.exec(run.instance, &request).await {
+        Ok(session) => session,
+        Err(error) if error.outcome_unknown() => {
+            return AttachEnd::Over(
+                ExecEnd::Broken(chain(&error)),
+                LastWords::None(String::new()),
+            );
+        }
+        Err(error) => return AttachEnd::NotStarted(chain(&error)),
+    };
+    if let Ask::Start { request, .. } = ask {
+        // If nobody reads it, the streams and the status tell why.
+        drop(session.stdin.write(request).await);
+    }
+    session.stdin.close();
+    let guard = Instant::now() + wait + boot + STATUS_LIMIT;
+    let words = match pump(&mut session, guard, limits, progress, sink).await {
+        Ok(words) => words,
+        Err(end) => return end,
+    };
+    finish(&mut session, words).await
+}
+
+/// Passes the log on until both streams ended; returns the end of stderr.
+async fn pump(
+    session: &mut ExecSession,
+    guard: Instant,
+    limits: Limits,
+    progress: &mut Progress,
+    sink: &mut dyn LogSink,
+) -> Result<Vec<u8>, AttachEnd> {
+    let mut words = Vec::new();
+    let (mut out, mut err) = (true, true);
+    while out || err {
+        let (deadline, which) = nearest(guard, limits, progress.last_byte);
+        tokio::select! {
+            chunk = next(&mut session.stdout), if out => match chunk {
+                Some(Ok(bytes)) => {
+                    sink.write(progress.received, &bytes).map_err(AttachEnd::Sink)?;
+                    progress.received += bytes.len() as u64;
+                    progress.last_byte = Instant::now();
+                }
+                Some(Err(why)) => return Err(broken(why)),
+                None => out = false,
+            },
+            chunk = next(&mut session.stderr), if err => match chunk {
+                Some(Ok(bytes)) => keep_end(&mut words, &bytes),
+                Some(Err(why)) => return Err(broken(why)),
+                None => err = false,
+            },
+            () = tokio::time::sleep_until(deadline) => return Err(match which {
+                Some(which) => AttachEnd::Deadline(which),
+                None => broken("the attach did not end in time".to_owned()),
+            }),
+        }
+    }
+    Ok(words)
+}
+
+async fn next(stream: &mut ExecStream) -> Option<Result<Bytes, String>> {
+    stream
+        .next()
+        .await
+        .map(|chunk| chunk.map_err(|error| chain(&error)))
+}
+
+fn broken(why: String) -> AttachEnd {
+    AttachEnd::Over(ExecEnd::Broken(why), LastWords::None(String::new()))
+}
+
+fn nearest(guard: Instant, limits: Limits, last_byte: Instant) -> (Instant, Option<RunDeadline>) {
+    let run = limits.run_until.map(|at| (at, Some(RunDeadline::Run)));
+    let idle = limits
+        .idle
+        .map(|idle| (last_byte + idle, Some(RunDeadline::Idle)));
+    [run, idle]
+        .into_iter()
+        .flatten()
+        .fold((guard, None), |nearest, other| {
+            if other.0 < nearest.0 { other } else { nearest }
+        })
+}
+
+/// Keeps the last [`STDERR_BYTES_MAX`] bytes.
+fn keep_end(words: &mut Vec<u8>, bytes: &[u8]) {
+    words.extend_from_slice(bytes);
+    if words.len() > STDERR_BYTES_MAX {
+        words.drain(..words.len() - STDERR_BYTES_MAX);
+    }
+}
+
+async fn finish(session: &mut ExecSession, words: Vec<u8>) -> AttachEnd {
+    let end = match session.wait(STATUS_LIMIT).await {
+        Ok(exit) => ExecEnd::Exited(exit.code),
+        Err(error) => ExecEnd::Broken(chain(&error)),
+    };
+    if end == ExecEnd::Exited(1) {
+        let text = String::from_utf8_lossy(&words);
+        let last = text.lines().last().unwrap_or_default();
+        if last.starts_with(BOOT_DEADLINE_PREFIX) {
+            return AttachEnd::BootDeadline;
+        }
+        if let Some(mount) = last.strip_prefix(MOUNT_MISSING_PREFIX) {
+            return AttachEnd::MountMissing(
+                mount
+                    .chars()
+                    .filter(|c| !c.is_control())
+                    .take(300)
+                    .collect(),
+            );
+        }
+    }
+    AttachEnd::Over(end, last_words(&words))
+}
+
+/// What the end of stderr says.
+fn last_words(words: &[u8]) -> LastWords {
+    match decode_terminal_record(words) {
+        Ok(Some(record)) => return LastWords::Record(record),
+        Err(error) => return LastWords::None(chain(&error)),
+        Ok(None) => {}
+    }
+    match decode_continue(words) {
+        Ok(Some(_)) => LastWords::Continue,
+        Ok(None) => {
+            let text = String::from_utf8_lossy(words);
+            let shown: String = text
+                .chars()
+                .filter(|c| !c.is_control() || *c == '\n')
+                .collect();
+            LastWords::None(shown.chars().take(500).collect())
+        }
+        Err(error) => LastWords::None(chain(&error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_are_the_runners_own() {
+        let wait = Duration::from_secs(25);
+        let attach = command(&Ask::Attach, "n1", 7, wait);
+        assert_eq!(
+            attach[1..],
+            [
+                "attach",
+                "--nonce",
+                "n1",
+                "--offset",
+                "7",
+                "--wait-secs",
+                "25"
+            ]
+        );
+        let mounts = ["/workspace/snapshot".to_owned()];
+        let ask = Ask::Start {
+            request: Bytes::new(),
+            boot: Duration::from_secs(60),
+            required_mounts: &mounts,
+        };
+        let start = command(&ask, "n1", 0, wait);
+        let tail = [
+            "1",
+            "/workspace/snapshot",
+            "run-attached",
+            "--nonce",
+            "n1",
+            "--request-stdin",
+            "--wait-secs",
+            "25",
+        ];
+        assert_eq!(start[6..], tail);
+    }
+
+    #[test]
+    fn only_the_end_of_stderr_is_kept() {
+        let mut words = Vec::new();
+        for _ in 0..20 {
+            keep_end(&mut words, &[b'x'; 10_000]);
+        }
+        keep_end(&mut words, b"last\n");
+        assert_eq!(words.len(), STDERR_BYTES_MAX);
+        assert!(words.ends_with(b"last\n"));
+    }
+
+    #[test]
+    fn last_words_are_shown_without_control_characters() {
+        assert_eq!(
+            last_words(b"\x1b[31mno such run\n"),
+            LastWords::None("[31mno such run\n".to_owned())
+        );
+        assert_eq!(
+            last_words(b"PIKA-CONTINUE {\"offset\":3}\n"),
+            LastWords::Continue
+        );
+    }
+}

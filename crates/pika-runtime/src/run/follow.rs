@@ -1,0 +1,367 @@
+//! Owns the following of one run: attach, judge, look, attach again. The only place that retries while a run goes on.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use pika_cloud::TerminalRecord;
+use pika_incus::{Client, ErrorKind};
+use tokio::time::Instant;
+
+use super::attach::{Ask, AttachEnd, Limits, Progress, RunAt, attach};
+use super::sink::LogSink;
+use super::verdict::{
+    Attached, GuestSeen, InfrastructureKind, RunDeadline, RunVerdict, judge_attach, judge_guest,
+    judge_result,
+};
+use super::{RunError, RunReport};
+use crate::collect::ResultFile;
+use crate::observe::{InstanceSeen, Power};
+use crate::runtimes::{Runtime, Runtimes};
+use crate::text::chain;
+
+/// Attaches in a row that end without a word in an unchanged guest before its runner counts as lost.
+const SILENT_MAX: u32 = 6;
+/// Attaches in a row that bring no byte although the record tells of more.
+const SHORT_MAX: u32 = 3;
+const PAUSE_FIRST: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Grace of a run that the host ends.
+const CANCEL_GRACE: Duration = Duration::from_secs(5);
+/// How long the rest of the log is waited for after that.
+const DRAIN: Duration = Duration::from_secs(2);
+
+pub(super) struct Follow<'a> {
+    runtimes: &'a Runtimes,
+    runtime: &'a Runtime,
+    client: Client,
+    nonce: String,
+    sink: &'a mut dyn LogSink,
+    progress: Progress,
+    limits: Limits,
+    /// The request, until it is known that the guest has it.
+    start: Option<Bytes>,
+    boot_until: Instant,
+    /// The run's own deadline, for reports.
+    run_secs: u64,
+    silent: u32,
+    short: u32,
+    attaches: u32,
+    unreachable_since: Option<Instant>,
+}
+
+/// What to do after an attach.
+enum Next {
+    Again,
+    Ended(TerminalRecord),
+    TimedOut(RunDeadline),
+    Infrastructure(InfrastructureKind, String),
+}
+
+impl<'a> Follow<'a> {
+    pub(super) fn new(
+        runtimes: &'a Runtimes,
+        runtime: &'a Runtime,
+        nonce: String,
+        offset: u64,
+        sink: &'a mut dyn LogSink,
+    ) -> Self {
+        let now = Instant::now();
+        let boot = runtime.boot_limit(runtimes.config());
+        let idle = runtime
+            .policies()
+            .deadlines
+            .idle_secs
+            .map(Duration::from_secs);
+        Self {
+            client: runtimes.client(runtime.project()),
+            runtimes,
+            runtime,
+            nonce,
+            sink,
+            progress: Progress {
+                received: offset,
+                last_byte: now,
+            },
+            limits: Limits {
+                run_until: None,
+                idle,
+            },
+            start: None,
+            boot_until: now + boot,
+            run_secs: 0,
+            silent: 0,
+            short: 0,
+            attaches: 0,
+            unreachable_since: None,
+        }
+    }
+
+    /// Makes the first attach start this request.
+    pub(super) fn starts(&mut self, request: Bytes, timeout_secs: u64) {
+        let boot = self.runtime.boot_limit(self.runtimes.config());
+        let backstop =
+            boot + Duration::from_secs(timeout_secs) + self.runtimes.config().timeouts.run_backstop;
+        self.limits.run_until = Some(Instant::now() + backstop);
+        self.run_secs = timeout_secs;
+        self.start = Some(request);
+    }
+
+    pub(super) async fn until_over(mut self) -> Result<RunReport, RunError> {
+        loop {
+            match self.attach_once().await? {
+                Next::Again => {}
+                Next::Ended(record) => return Ok(self.ended(record).await),
+                Next::TimedOut(deadline) => return self.timed_out(deadline).await,
+                Next::Infrastructure(kind, cause) => {
+                    return Ok(self.report(RunVerdict::Infrastructure { kind, cause }));
+                }
+            }
+        }
+    }
+
+    async fn attach_once(&mut self) -> Result<Next, RunError> {
+        let before = self.progress.received;
+        self.attaches += 1;
+        let ask = match &self.start {
+            Some(request) => Ask::Start {
+                request: request.clone(),
+                boot: self.boot_until.saturating_duration_since(Instant::now()),
+                required_mounts: &self.runtime.required_mounts,
+            },
+            None => Ask::Attach,
+        };
+        let wait = self.runtimes.config().timeouts.attach;
+        let run = RunAt {
+            client: &self.client,
+            instance: self.runtime.instance_name(),
+            nonce: &self.nonce,
+        };
+        let end = attach(run, ask, wait, self.limits, &mut self.progress, self.sink).await;
+        if self.progress.received > before {
+            (self.silent, self.short) = (0, 0);
+        }
+        match end {
+            AttachEnd::Over(exec, words) => {
+                self.start = None;
+                let attached = judge_attach(&exec, words, &self.nonce, self.progress.received);
+                Ok(self.after(attached).await)
+            }
+            AttachEnd::NotStarted(cause) => Ok(self.not_started(cause).await),
+            AttachEnd::BootDeadline => Ok(Next::TimedOut(RunDeadline::Boot)),
+            AttachEnd::MountMissing(mount) => {
+                let cause =
+                    format!("nothing is mounted at {mount} in the guest, and the plan requires it");
+                Ok(Next::Infrastructure(
+                    InfrastructureKind::MountMissing,
+                    cause,
+                ))
+            }
+            AttachEnd::Deadline(deadline) => Ok(Next::TimedOut(deadline)),
+            AttachEnd::Sink(source) => Err(RunError::Sink {
+                offset: self.progress.received,
+                source,
+            }),
+        }
+    }
+
+    async fn after(&mut self, attached: Attached) -> Next {
+        match attached {
+            Attached::Record(record) => Next::Ended(record),
+            Attached::Continue => {
+                self.silent = 0;
+                Next::Again
+            }
+            Attached::Short(record) => {
+                self.short += 1;
+                if self.short < SHORT_MAX {
+                    return Next::Again;
+                }
+                let received = self.progress.received;
+                let cause = format!(
+                    "the record tells of {} bytes of log, and only {received} come",
+                    record.log_bytes
+                );
+                Next::Infrastructure(InfrastructureKind::LogMismatch, cause)
+            }
+            Attached::Mismatch(kind, cause) => Next::Infrastructure(kind, cause),
+            Attached::Silent { cause } => {
+                self.look_at_guest(cause, InfrastructureKind::RunnerLost)
+                    .await
+            }
+        }
+    }
+
+    /// The exec did not even begin. Before the first start that is a guest that is not up yet.
+    async fn not_started(&mut self, cause: String) -> Next {
+        if self.start.is_some() {
+            if Instant::now() >= self.boot_until {
+                return Next::TimedOut(RunDeadline::Boot);
+            }
+            self.silent = 0;
+        }
+        self.look_at_guest(cause, InfrastructureKind::GuestDied)
+            .await
+    }
+
+    /// Decides by the instance itself whether the run can still be followed, and waits a little if so.
+    async fn look_at_guest(&mut self, cause: String, lost: InfrastructureKind) -> Next {
+        let seen = match self.runtimes.look(&self.client, &self.runtime.id).await {
+            Ok(seen) => seen,
+            Err(error) => return self.unreachable(error.kind(), chain(&error)).await,
+        };
+        self.unreachable_since = None;
+        let guest = match seen {
+            InstanceSeen::Absent | InstanceSeen::NotOurs { .. } => GuestSeen::Gone,
+            InstanceSeen::Ours(ours) => match ours.power {
+                Power::Running => GuestSeen::Running {
+                    started_at: ours.started_at,
+                },
+                Power::Frozen => GuestSeen::Frozen,
+                Power::Stopped | Power::Error => GuestSeen::Stopped,
+                // On its way down, or up again: the next look tells.
+                Power::Changing => return self.pause().await,
+            },
+        };
+        if let Some((kind, what)) = judge_guest(&guest, self.runtime.started_at.as_deref()) {
+            return Next::Infrastructure(kind, format!("{what} ({cause})"));
+        }
+        if guest == GuestSeen::Frozen {
+            return self.pause().await;
+        }
+        self.silent += 1;
+        if self.silent >= SILENT_MAX {
+            return Next::Infrastructure(lost, cause);
+        }
+        self.pause().await
+    }
+
+    async fn unreachable(&mut self, kind: ErrorKind, cause: String) -> Next {
+        let since = *self.unreachable_since.get_or_insert_with(Instant::now);
+        let passing = matches!(
+            kind,
+            ErrorKind::Unreachable
+                | ErrorKind::TimedOut
+                | ErrorKind::ShuttingDown
+                | ErrorKind::Server
+        );
+        if passing && since.elapsed() < self.runtimes.config().timeouts.reconnect {
+            return self.pause().await;
+        }
+        Next::Infrastructure(InfrastructureKind::IncusUnreachable, cause)
+    }
+
+    async fn pause(&mut self) -> Next {
+        if self
+            .limits
+            .run_until
+            .is_some_and(|until| Instant::now() >= until)
+        {
+            return Next::TimedOut(RunDeadline::Run);
+        }
+        let steps = self.silent.min(6);
+        let pause = if self.unreachable_since.is_some() {
+            PAUSE_MAX / 10
+        } else {
+            PAUSE_FIRST * 2u32.pow(steps)
+        };
+        tokio::time::sleep(pause.min(PAUSE_MAX)).await;
+        Next::Again
+    }
+
+    /// The record is there: the result file must tell the same.
+    async fn ended(self, record: TerminalRecord) -> RunReport {
+        let read = self
+            .runtimes
+            .read_result(self.runtime, &record.boot_id)
+            .await;
+        let result = match read {
+            ResultFile::Read(result) => Some(result),
+            ResultFile::Missing => None,
+            ResultFile::Unreadable(why) => {
+                let cause = format!(
+                    "the record says {}, and result.json can't be read: {why}",
+                    super::end_text(&record.end)
+                );
+                let kind = InfrastructureKind::ResultMismatch;
+                return self.report(RunVerdict::Infrastructure { kind, cause });
+            }
+        };
+        match judge_result(&record, result.as_ref()) {
+            Ok(()) => RunReport {
+                result,
+                ..self.report(RunVerdict::Ended(record))
+            },
+            Err(cause) => {
+                let verdict = RunVerdict::Infrastructure {
+                    kind: InfrastructureKind::ResultMismatch,
+                    cause,
+                };
+                RunReport {
+                    result,
+                    ..self.report(verdict)
+                }
+            }
+        }
+    }
+
+    /// Ends the run, and takes what is left of its log.
+    async fn timed_out(mut self, deadline: RunDeadline) -> Result<RunReport, RunError> {
+        let deadlines = &self.runtime.policies().deadlines;
+        let after_secs = match deadline {
+            RunDeadline::Boot => self.runtime.boot_limit(self.runtimes.config()).as_secs(),
+            RunDeadline::Run => self.run_secs,
+            RunDeadline::Idle => deadlines.idle_secs.unwrap_or_default(),
+        };
+        if deadline != RunDeadline::Boot {
+            if let Err(error) = self
+                .runtimes
+                .cancel(self.runtime, &self.nonce, CANCEL_GRACE)
+                .await
+            {
+                tracing::debug!(
+                    instance = self.runtime.instance_name(),
+                    error = chain(&error),
+                    "cancel failed"
+                );
+            }
+            let limits = Limits {
+                run_until: Some(Instant::now() + DRAIN),
+                idle: None,
+            };
+            let run = RunAt {
+                client: &self.client,
+                instance: self.runtime.instance_name(),
+                nonce: &self.nonce,
+            };
+            let end = attach(
+                run,
+                Ask::Attach,
+                DRAIN,
+                limits,
+                &mut self.progress,
+                self.sink,
+            )
+            .await;
+            if let AttachEnd::Sink(source) = end {
+                return Err(RunError::Sink {
+                    offset: self.progress.received,
+                    source,
+                });
+            }
+        }
+        Ok(self.report(RunVerdict::TimedOut {
+            deadline,
+            after_secs,
+        }))
+    }
+
+    fn report(&self, end: RunVerdict) -> RunReport {
+        RunReport {
+            end,
+            nonce: self.nonce.clone(),
+            log_bytes: self.progress.received,
+            result: None,
+            attaches: self.attaches,
+        }
+    }
+}
