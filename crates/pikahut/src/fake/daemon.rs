@@ -16,7 +16,7 @@ use super::faults::{Fault, Faults};
 use super::operations::{OperationRecord, Operations};
 use super::reply::ApiError;
 use super::server;
-use super::world::World;
+use super::world::{Power, Root, World};
 
 /// Slow-downs of bulk reads, for tests of scale.
 #[derive(Debug, Clone, Copy, Default)]
@@ -208,6 +208,23 @@ impl Daemon {
         lock(&self.exec_ports).clear();
         self.operations().forget_all();
         self.life.send_modify(|life| *life += 1);
+    }
+
+    /// Recorded: a daemon that starts boots every instance whose last known power was on, so a stop that was
+    /// interrupted comes undone, unless `boot.autostart` is false.
+    pub(crate) fn revive(&self) {
+        let mut world = self.world();
+        for project in world.projects.values_mut() {
+            for instance in project.instances.values_mut() {
+                let setting = |key: &str| instance.config.get(key).map(String::as_str);
+                let was_on = setting("volatile.last_state.power") == Some("RUNNING");
+                let may = setting("boot.autostart") != Some("false");
+                if instance.power == Power::Stopped && was_on && may && instance.root == Root::Whole
+                {
+                    instance.boot();
+                }
+            }
+        }
     }
 
     /// Crashes, and comes back after a while.

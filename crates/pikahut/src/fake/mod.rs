@@ -14,8 +14,8 @@ mod filter;
 mod guest_files;
 mod handlers;
 mod operations;
-#[cfg(test)]
 mod raw;
+pub mod recording;
 mod reply;
 mod route;
 mod server;

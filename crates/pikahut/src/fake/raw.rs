@@ -1,6 +1,7 @@
-//! Bare requests over a unix socket for the tests of the fake: no client that could hide what is on the wire.
+//! Bare requests over a unix socket for recordings and tests: no client that could hide what is on the wire.
 
 use std::path::Path;
+#[cfg(test)]
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -52,7 +53,18 @@ pub(crate) async fn send(
     })
 }
 
+/// Looks again until something is so.
+#[cfg(test)]
+pub(crate) async fn until_true(what: &str, so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !so() {
+        assert!(Instant::now() < deadline, "never seen: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
 /// Asks again until the daemon answers at all.
+#[cfg(test)]
 pub(crate) async fn until_up(socket: &Path, method: &str, path: &str) -> Answer {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
@@ -65,6 +77,7 @@ pub(crate) async fn until_up(socket: &Path, method: &str, path: &str) -> Answer 
 }
 
 /// Asks again until the answer fits.
+#[cfg(test)]
 pub(crate) async fn until(socket: &Path, path: &str, fits: impl Fn(&Answer) -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {

@@ -27,6 +27,7 @@ struct Dropped;
 
 /// Binds the socket (a crash leaves the old file there) and serves it.
 pub(crate) fn listen(daemon: &Arc<Daemon>) -> std::io::Result<()> {
+    daemon.revive();
     if daemon.socket.exists() {
         fs_err::remove_file(&daemon.socket)?;
     }
@@ -113,7 +114,8 @@ async fn with_fault(
 
 async fn carry_out(daemon: &Arc<Daemon>, request: Request<Incoming>) -> Response {
     let (parts, body) = request.into_parts();
-    if daemon.shutting_down() {
+    // Recorded: reading goes on while the daemon waits for its operations to end.
+    if daemon.shutting_down() && parts.method != http::Method::GET {
         return ApiError::new(503, "Shutting down").response();
     }
     let body = match body.collect().await {

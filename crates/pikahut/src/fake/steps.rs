@@ -1,11 +1,12 @@
 //! Names of the steps at which the model changes, and at which a crash can be injected.
 
 /// Every step by name, in the order in which the operations make them.
-pub const STEPS: [&str; 13] = [
+pub const STEPS: [&str; 14] = [
     "create.record",
     "create.root",
     "start.boot",
     "stop.halt",
+    "stop.record",
     "freeze",
     "unfreeze",
     "update",

@@ -170,3 +170,86 @@ async fn ten_thousand_instances_are_cheap() {
         begun.elapsed()
     );
 }
+
+#[derive(serde::Deserialize)]
+struct Seen {
+    situation: String,
+    request: (String, String, Value),
+    status: u16,
+    error: Option<String>,
+    metadata: Option<Value>,
+    wait: Option<Value>,
+}
+
+/// Brings a fresh fake into a recorded situation, with an instance called `a`.
+async fn bring_about(situation: &str) -> FakeIncus {
+    let fake = FakeIncus::start().await.expect("the fake starts");
+    let crash = Fault::Crash {
+        down_for: Duration::from_millis(20),
+    };
+    let step = match situation {
+        "create killed before its root volume" => "create.record",
+        "create killed after its root volume" => "create.root",
+        _ => "none",
+    };
+    if step != "none" {
+        fake.faults().inject(When::step(step), crash.clone());
+    }
+    let started = post(&fake, "/1.0/instances", &create_body("a", true)).await;
+    if step == "none" {
+        assert_eq!(wait(&fake, &started).await["error_code"], 0);
+    }
+    match situation {
+        "forced stop killed" => {
+            fake.faults().inject(When::step("stop.halt"), crash);
+            let stop = json!({"action": "stop", "force": true})
+                .to_string()
+                .into_bytes();
+            raw::send(fake.socket(), "PUT", "/1.0/instances/a/state", &[], stop)
+                .await
+                .expect("an answer");
+        }
+        "shutting down" => fake.set_shutting_down(true),
+        _ => {}
+    }
+    raw::until_true("the crash strikes", || fake.faults().pending() == 0).await;
+    raw::until_up(fake.socket(), "GET", "/1.0").await;
+    fake
+}
+
+#[tokio::test]
+async fn after_a_crash_the_fake_answers_as_the_real_daemon_did() {
+    let seen: Vec<Seen> =
+        serde_json::from_str(include_str!("recorded/crashes.json")).expect("the recording parses");
+    let live = |text: &str| text.replace("{name}", "a").replace("{incus-dir}", "/fake");
+    for seen in seen {
+        let fake = bring_about(&seen.situation).await;
+        let (method, path, body) = &seen.request;
+        let body = if body.is_null() {
+            Vec::new()
+        } else {
+            body.to_string().into_bytes()
+        };
+        let answer = raw::send(fake.socket(), method, &live(path), &[], body)
+            .await
+            .expect("an answer");
+        let at = format!("{}: {method} {path}: {}", seen.situation, answer.body);
+        assert_eq!(answer.status, seen.status, "{at}");
+        if let Some(error) = &seen.error {
+            assert_eq!(answer.body["error"], live(error), "{at}");
+        }
+        for (key, value) in seen
+            .metadata
+            .iter()
+            .flat_map(|m| m.as_object().cloned().unwrap_or_default())
+        {
+            assert_eq!(answer.body["metadata"][&key], value, "{at}");
+        }
+        if let Some(expected) = &seen.wait {
+            let ended = wait(&fake, &answer).await;
+            assert_eq!(ended["error_code"], expected["error_code"], "{at}");
+            let error = expected["error"].as_str().expect("a recorded text");
+            assert_eq!(ended["error"], live(error), "{at}");
+        }
+    }
+}

@@ -106,15 +106,25 @@ impl Instance {
         self.pid = 10_000 + *self.boots.borrow() * 2;
     }
 
-    /// Ends all of the guest's processes; execs in it end with 137.
+    /// Ends all of the guest's processes, execs in it with 137, and notes it as stopped.
     pub fn halt(&mut self) {
+        self.end_processes();
+        self.note_stopped();
+    }
+
+    /// The first half of a stop: nothing runs any more, and nothing is written down yet.
+    pub(crate) fn end_processes(&mut self) {
         self.power = Power::Stopped;
         self.started_at = None;
         self.pid = 0;
-        self.config
-            .insert("volatile.last_state.power".to_owned(), "STOPPED".to_owned());
         self.files.forget_tmpfs();
         self.boots.send_modify(|boots| *boots += 1);
+    }
+
+    /// The second half: the daemon won't start it again by itself.
+    pub(crate) fn note_stopped(&mut self) {
+        self.config
+            .insert("volatile.last_state.power".to_owned(), "STOPPED".to_owned());
     }
 }
 

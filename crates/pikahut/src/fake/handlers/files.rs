@@ -14,10 +14,16 @@ use crate::fake::daemon::Daemon;
 use crate::fake::guest_files::{FilesError, GuestEntry, GuestNode};
 use crate::fake::reply::{ApiError, Reply, empty, sync};
 use crate::fake::route::{Call, not_implemented};
+use crate::fake::world::Root;
 
 /// Answers every method on a path in a guest.
 pub(crate) async fn dispatch(daemon: &Arc<Daemon>, method: &str, name: &str, call: &Call) -> Reply {
-    find(&mut daemon.world(), call.project(), name)?;
+    if find(&mut daemon.world(), call.project(), name)?.root == Root::Missing {
+        return Err(ApiError::new(
+            500,
+            format!("open /fake/containers/{name}/rootfs: no such file or directory"),
+        ));
+    }
     let path = call
         .query
         .get("path")
@@ -127,14 +133,17 @@ fn head(daemon: &Arc<Daemon>, name: &str, path: &str, call: &Call) -> Reply {
         GuestNode::Directory | GuestNode::Symlink(_) => None,
     };
     let mut response = Response::new(Body::empty());
+    let content_type = match length {
+        Some(_) => "application/octet-stream",
+        None => "application/json",
+    };
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     if let Some(length) = length {
         response
             .headers_mut()
             .insert(header::CONTENT_LENGTH, length.into());
-        response.headers_mut().insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/octet-stream"),
-        );
     }
     set_facts(&mut response, &entry);
     Ok(response)

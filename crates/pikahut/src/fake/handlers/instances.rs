@@ -290,7 +290,10 @@ fn insert_record(
              UNIQUE constraint failed: instances.project_id, instances.name",
         )));
     }
-    devices::check_new(&world, project, kind, &instance.devices).map_err(failed)?;
+    devices::check_new(&world, project, kind, &instance.devices).map_err(|error| {
+        let text = format!("Failed initializing instance: {}", error.message);
+        failed(ApiError::new(error.status, text))
+    })?;
     if let Some((fingerprint, _)) = image {
         instance
             .config

@@ -93,8 +93,11 @@ pub(crate) async fn boot(daemon: &Arc<Daemon>, project: &str, name: &str) -> Res
         }
         if instance.root == Root::Missing {
             return Err(ApiError::new(
-                500,
-                "Failed to mount instance root: no such file or directory",
+                404,
+                format!(
+                    "Failed to handle idmapped storage: Failed expanding symlinks of \"\": lstat \
+                     /fake/containers/{name}: no such file or directory"
+                ),
             ));
         }
         instance.boot();
@@ -131,14 +134,16 @@ async fn halt(
             "Failed shutting down instance, status is \"Running\": context deadline exceeded",
         ));
     }
+    find(&mut daemon.world(), project, name)?.end_processes();
+    daemon.step("stop.halt").await?;
     let ephemeral = {
         let mut world = daemon.world();
         let instance = find(&mut world, project, name)?;
-        instance.halt();
+        instance.note_stopped();
         instance.ephemeral
     };
     event(daemon, project, name, "instance-stopped");
-    daemon.step("stop.halt").await?;
+    daemon.step("stop.record").await?;
     if ephemeral {
         remove(daemon, project, name).await?;
     }

@@ -1,6 +1,7 @@
 //! What the daemon checks about devices before it takes them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::fake::reply::ApiError;
 use crate::fake::world::World;
@@ -22,27 +23,30 @@ pub(super) fn check_new(
             return Err(ApiError::new(
                 500,
                 format!(
-                    "Failed initializing instance: Invalid devices: Device validation failed for \
-                     \"{name}\": IO bus configuration cannot be applied to containers"
+                    "Invalid devices: Device validation failed for \"{name}\": IO bus configuration cannot be applied to containers"
                 ),
             ));
         }
-        check_disk(world, project, device).map_err(|error| {
-            ApiError::new(
-                error.status,
-                format!(
-                    "Failed add validation for device \"{name}\": {}",
-                    error.message
-                ),
-            )
-        })?;
+        check_disk(world, project, name, device)?;
     }
     Ok(())
 }
 
-fn check_disk(world: &World, project: &str, device: &Device) -> Result<(), ApiError> {
+fn check_disk(world: &World, project: &str, name: &str, device: &Device) -> Result<(), ApiError> {
+    let source = device.get("source").filter(|source| !source.is_empty());
+    let refuse = |status: u16, reason: String| {
+        let text = format!("Failed add validation for device \"{name}\": {reason}");
+        Err(ApiError::new(status, text))
+    };
     let Some(pool) = device.get("pool") else {
-        return Ok(());
+        return match source {
+            // As the daemon does, this looks at the host's own file system.
+            Some(source) if source.starts_with('/') && !Path::new(source).exists() => refuse(
+                500,
+                format!("Missing source path \"{source}\" for disk \"{name}\""),
+            ),
+            _ => Ok(()),
+        };
     };
     let Some(pool) = world.pools.get(pool) else {
         return Err(ApiError::new(
@@ -50,15 +54,12 @@ fn check_disk(world: &World, project: &str, device: &Device) -> Result<(), ApiEr
             "Failed loading storage pool: Storage pool not found",
         ));
     };
-    let Some(source) = device.get("source").filter(|source| !source.is_empty()) else {
-        return Ok(());
-    };
     let owner = world.owner_of(project, "storage.volumes").to_owned();
-    if pool.volumes.contains_key(&(owner, source.clone())) {
-        return Ok(());
+    match source {
+        Some(source) if !pool.volumes.contains_key(&(owner, source.clone())) => refuse(
+            404,
+            "Failed loading custom volume: Storage volume not found".to_owned(),
+        ),
+        _ => Ok(()),
     }
-    Err(ApiError::new(
-        404,
-        "Failed loading custom volume: Storage volume not found",
-    ))
 }
