@@ -258,19 +258,7 @@ fn prepare(
         open.insert("control".to_owned(), Port::Control(control_tx, gone_tx));
     }
     if websockets {
-        let fds: HashMap<String, String> = open
-            .keys()
-            .map(|fd| {
-                (
-                    fd.clone(),
-                    format!("{}{}", random_id(), random_id()).replace('-', ""),
-                )
-            })
-            .collect();
-        record.secrets = fds.iter().map(|(fd, s)| (s.clone(), fd.clone())).collect();
-        record.metadata = json!({
-            "command": command, "environment": environment, "fds": fds, "interactive": interactive,
-        });
+        announce(&mut record, &open, &command, &environment, interactive);
     }
     let exec = ExecCall {
         instance: name.to_owned(),
@@ -296,6 +284,22 @@ fn prepare(
             control_gone,
         },
     )
+}
+
+/// Makes a secret for each port and shows them in the operation, as the API does.
+fn announce(
+    record: &mut OperationRecord,
+    open: &HashMap<String, Port>,
+    command: &[String],
+    environment: &HashMap<String, String>,
+    interactive: bool,
+) {
+    let secret = || format!("{}{}", random_id(), random_id()).replace('-', "");
+    let fds: HashMap<String, String> = open.keys().map(|fd| (fd.clone(), secret())).collect();
+    record.secrets = fds.iter().map(|(fd, s)| (s.clone(), fd.clone())).collect();
+    record.metadata = json!({
+        "command": command, "environment": environment, "fds": fds, "interactive": interactive,
+    });
 }
 
 /// `GET /1.0/operations/ID/websocket?secret=...`

@@ -71,6 +71,11 @@ impl FakeIncus {
         &self.socket
     }
 
+    /// A client of it, for the default project.
+    pub fn client(&self) -> pika_incus::Client {
+        pika_incus::Client::unix(&self.socket)
+    }
+
     /// The model, to look at and to change; don't hold it across an await.
     pub fn world(&self) -> std::sync::MutexGuard<'_, World> {
         self.daemon.world()
