@@ -11,7 +11,7 @@ use std::path::Path;
 
 #[test]
 fn every_seed_is_taken_or_refused_as_its_name_says() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds");
     for (name, target) in targets::ALL {
         let (mut taken, mut refused) = (0, 0);
         for entry in std::fs::read_dir(corpus.join(name)).unwrap() {
@@ -35,7 +35,7 @@ fn every_seed_is_taken_or_refused_as_its_name_says() {
 
 #[test]
 fn no_seed_breaks_another_decoder_and_no_cut_breaks_its_own() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds");
     for (name, own) in targets::ALL {
         for entry in std::fs::read_dir(corpus.join(name)).unwrap() {
             let bytes = std::fs::read(entry.unwrap().path()).unwrap();
