@@ -90,7 +90,7 @@ pub struct HostMount {
 /// `[caches.NAME]`: a volume of the pool that outlives the instances.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheVolume {
-    /// Name of the volume; with [`CacheScope::Lane`] the beginning of its name.
+    /// The beginning of the volume's name; a digest of whose it is follows.
     pub volume: String,
     /// Where instances see it.
     pub guest_path: String,

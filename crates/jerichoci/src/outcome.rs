@@ -140,12 +140,12 @@ fn signal_name(signal: i32) -> &'static str {
 pub enum RunVerdict {
     /// Somebody stopped the run.
     Cancelled,
-    /// At least one job has no result of its own, or something was left behind.
-    Infrastructure,
     /// At least one job failed.
     Failed,
     /// At least one job ran out of time, and none failed.
     TimedOut,
+    /// At least one job has no result of its own, and no other has a bad one.
+    Infrastructure,
     /// Nothing ran, or a job was left out without another one failing.
     NothingRan,
     /// Every job ran and passed.
@@ -204,7 +204,11 @@ mod tests {
             cause: "c".into(),
         };
         assert_eq!(
-            RunVerdict::of([&failed(1), &infrastructure]),
+            RunVerdict::of([&infrastructure, &failed(1)]),
+            RunVerdict::Failed
+        );
+        assert_eq!(
+            RunVerdict::of([&infrastructure, &JobOutcome::Passed]),
             RunVerdict::Infrastructure
         );
     }

@@ -43,6 +43,8 @@ pub use id::RuntimeId;
 pub use inspect::{GuestStatus, InspectError, Observation, ReadyError};
 pub use janitor::{SweepReport, Swept, SweptKind};
 pub use observe::{InstanceSeen, LookError, OperationSeen, OursSeen, Power};
+/// The client that runtimes are reached through.
+pub use pika_incus as incus;
 pub use run::{
     Attached, CancelError, DiscardLog, ExecEnd, GuestSeen, InfrastructureKind, LastWords, LogSink,
     RunDeadline, RunError, RunReport, RunVerdict, end_text, judge_attach, judge_guest,
@@ -50,4 +52,4 @@ pub use run::{
 };
 pub use runtimes::{Runtime, Runtimes};
 pub use steps::{StepHook, StepMoment, StepOperation, StepPoint, StepVerdict};
-pub use volumes::{VolumeEnsured, VolumeError, VolumeRemoved};
+pub use volumes::{GuestOwner, VolumeEnsured, VolumeError, VolumeRemoved};

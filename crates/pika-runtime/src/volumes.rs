@@ -13,6 +13,15 @@ use serde::Serialize;
 
 use crate::runtimes::Runtimes;
 
+/// Who owns the root folder of a new volume, in the guest's own numbering.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuestOwner {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
 /// How an ensure of a volume ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -80,7 +89,7 @@ pub enum VolumeError {
 }
 
 impl Runtimes {
-    /// Makes a volume of ours, if it is not there.
+    /// Makes a volume of ours, if it is not there. Its root folder belongs to the guest's root.
     ///
     /// # Errors
     /// When one of the name is not ours, or Incus fails.
@@ -92,13 +101,42 @@ impl Runtimes {
         runtime_id: &str,
         ownership: &Ownership,
     ) -> Result<VolumeEnsured, VolumeError> {
+        let labels = volume_labels(volume, runtime_id, ownership);
+        self.make_volume(project, pool, volume, &labels).await
+    }
+
+    /// Makes a volume of ours that belongs to no single runtime, if it is not there. Its root folder belongs to
+    /// `guest_owner`, so that jobs which aren't root can write to it.
+    ///
+    /// # Errors
+    /// As [`Runtimes::ensure_volume`].
+    pub async fn ensure_cache_volume(
+        &self,
+        project: &str,
+        pool: &str,
+        volume: &str,
+        ownership: &Ownership,
+        guest_owner: GuestOwner,
+    ) -> Result<VolumeEnsured, VolumeError> {
+        let mut config = volume_labels(volume, volume, ownership);
+        config.insert("initial.uid".to_owned(), guest_owner.uid.to_string());
+        config.insert("initial.gid".to_owned(), guest_owner.gid.to_string());
+        self.make_volume(project, pool, volume, &config).await
+    }
+
+    async fn make_volume(
+        &self,
+        project: &str,
+        pool: &str,
+        volume: &str,
+        config: &BTreeMap<String, String>,
+    ) -> Result<VolumeEnsured, VolumeError> {
         let client = self.client(project);
         if self.our_volume(&client, pool, volume).await?.is_some() {
             return Ok(VolumeEnsured::Existing);
         }
-        let labels = volume_labels(volume, runtime_id, ownership);
         match client
-            .create_volume(pool, volume, VolumeContent::Filesystem, &labels)
+            .create_volume(pool, volume, VolumeContent::Filesystem, config)
             .await
         {
             Ok(()) => Ok(VolumeEnsured::Created),

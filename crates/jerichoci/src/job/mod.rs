@@ -33,6 +33,21 @@ pub const ARTIFACTS_GUEST_PATH: &str = "/run/pika-cloud/artifacts";
 /// Names that folder in a job's environment.
 pub const ARTIFACTS_ENV: &str = "PIKACI_ARTIFACTS_DIR";
 
+/// What a lane becomes a job with, beside itself.
+#[derive(Debug, Clone, Copy)]
+pub struct JobContext<'a> {
+    /// The operator's configuration.
+    pub operator: &'a OperatorConfig,
+    /// The owner of what is created. Caches that several runs may use at once are one volume for each
+    /// owner.
+    pub owner: &'a str,
+    /// Tells run stores apart. A cache that only one run at a time may use is one volume for each store,
+    /// since no other store knows of its lock.
+    pub store_tag: &'a str,
+    /// From the operator's environment; wins over the lane.
+    pub role_override: Option<IncusGuestRole>,
+}
+
 /// One job: a lane with everything chosen that doesn't depend on the run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobSpec {
@@ -81,17 +96,13 @@ pub struct JobSpec {
 }
 
 impl JobSpec {
-    /// Chooses everything for `lane`. `role_override` comes from the operator's environment and wins
-    /// over the lane.
-    pub fn new(
-        section: Section,
-        lane: &Lane,
-        operator: &OperatorConfig,
-        role_override: Option<IncusGuestRole>,
-    ) -> Result<Self, JobError> {
+    /// Chooses everything for `lane`.
+    pub fn new(section: Section, lane: &Lane, context: &JobContext<'_>) -> Result<Self, JobError> {
+        let operator = context.operator;
         let mut problems = not_supported_yet(lane);
-        let (mounts, exclusive_volumes) = named_mounts(lane, operator, &mut problems);
-        let guest_role = role_override
+        let (mounts, exclusive_volumes) = named_mounts(lane, context, &mut problems);
+        let guest_role = context
+            .role_override
             .or(lane.guest_role)
             .unwrap_or(IncusGuestRole::PikaciRunner);
         let silent = &operator.defaults;
@@ -247,9 +258,10 @@ fn not_supported_yet(lane: &Lane) -> Vec<JobProblem> {
 
 fn named_mounts(
     lane: &Lane,
-    operator: &OperatorConfig,
+    context: &JobContext<'_>,
     problems: &mut Vec<JobProblem>,
 ) -> (Vec<RuntimeMount>, Vec<String>) {
+    let operator = context.operator;
     let (mut mounts, mut exclusive) = (Vec::new(), Vec::new());
     for name in &lane.mounts {
         let Some(mount) = operator.mounts.get(name) else {
@@ -277,13 +289,17 @@ fn named_mounts(
             });
             continue;
         };
-        let volume = match cache.scope {
-            CacheScope::Shared => cache.volume.clone(),
-            CacheScope::Lane => {
-                let digest = Sha256::digest(lane.id.as_bytes());
-                format!("{}-{}", cache.volume, hex::encode(&digest[..4]))
-            }
+        let lane_part = match cache.scope {
+            CacheScope::Shared => "",
+            CacheScope::Lane => lane.id.as_str(),
         };
+        let whose = if cache.concurrent_runs {
+            context.owner
+        } else {
+            context.store_tag
+        };
+        let digest = Sha256::digest(format!("{whose}:{lane_part}").as_bytes());
+        let volume = format!("{}-{}", cache.volume, hex::encode(&digest[..4]));
         if !cache.concurrent_runs {
             exclusive.push(volume.clone());
         }

@@ -1,9 +1,10 @@
 //! The directories of runs and jobs, and the lock that tells a living run from a dead one.
 
 use std::fs::{File, TryLockError};
-use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::{
@@ -91,11 +92,12 @@ impl RunStore {
 
     /// Makes the folders, and keeps git from ever seeing them.
     pub fn prepare(&self) -> Result<(), StoreError> {
+        self.plain_directory(&self.dir)?;
         for dir in [
-            self.dir.clone(),
             self.runs_dir(),
             self.snapshots_dir(),
-            self.dir.join("locks"),
+            self.locks_dir(),
+            self.pending_dir(),
         ] {
             self.plain_directory(&dir)?;
         }
@@ -128,20 +130,57 @@ impl RunStore {
         self.dir.join("runs")
     }
 
+    fn locks_dir(&self) -> PathBuf {
+        self.dir.join("locks")
+    }
+
+    fn pending_dir(&self) -> PathBuf {
+        self.dir.join("pending")
+    }
+
+    /// Tells stores apart: a digest of the store's place.
+    pub fn tag(&self) -> String {
+        let place = self.dir.canonicalize().unwrap_or_else(|_| self.dir.clone());
+        hex::encode(&Sha256::digest(place.as_os_str().as_bytes())[..6])
+    }
+
+    /// Runs that may have left something in Incus: the ones that were begun and not settled since.
+    pub fn unsettled(&self) -> Result<Vec<RunDir>, StoreError> {
+        let pending = names_in(&self.pending_dir())?;
+        Ok(pending
+            .iter()
+            .filter_map(|name| Some(self.run(name.parse().ok()?)))
+            .collect())
+    }
+
+    /// Notes that nothing of the run is left in Incus.
+    pub fn settle(&self, run: &RunId) -> Result<(), StoreError> {
+        let path = self.pending_dir().join(run.as_str());
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(io("remove", &path, source))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the lock of a cache volume that only one run at a time may use, or tells that another
+    /// living process has it.
+    pub fn try_lock_volume(&self, volume: &str) -> Result<Option<RunLock>, StoreError> {
+        try_lock(&self.locks_dir().join(format!("volume-{volume}")))
+    }
+
     /// Makes the folder of a new run and takes its lock.
     pub fn create_run(&self, record: &RunRecord) -> Result<(RunDir, RunLock), StoreError> {
-        let run = RunDir {
-            id: record.run_id.clone(),
-            dir: self.runs_dir().join(record.run_id.as_str()),
-        };
+        let run = self.run(record.run_id.clone());
+        let pending = self.pending_dir().join(record.run_id.as_str());
+        File::create(&pending).map_err(|source| io("create", &pending, source))?;
         std::fs::create_dir(&run.dir).map_err(|source| io("create", &run.dir, source))?;
         let jobs = run.dir.join("jobs");
         std::fs::create_dir(&jobs).map_err(|source| io("create", &jobs, source))?;
         let lock = run.try_lock()?.ok_or_else(|| {
-            let source = std::io::Error::other(
-                "another process holds the lock of a run that is just being made",
-            );
-            io("lock", &run.lock_path(), source)
+            let what = "another process holds the lock of a run that is just being made";
+            io("lock", &run.lock_path(), std::io::Error::other(what))
         })?;
         run.write(record)?;
         Ok((run, lock))
@@ -149,24 +188,18 @@ impl RunStore {
 
     /// All runs, newest first. A folder without a readable record counts if its name is a run id.
     pub fn runs(&self) -> Result<Vec<RunDir>, StoreError> {
-        let runs_dir = self.runs_dir();
-        let entries = match std::fs::read_dir(&runs_dir) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(source) => return Err(io("list", &runs_dir, source)),
-        };
-        let mut runs: Vec<RunDir> = entries
-            .filter_map(Result::ok)
-            .filter_map(|entry| {
-                let id: RunId = entry.file_name().to_str()?.parse().ok()?;
-                Some(RunDir {
-                    id,
-                    dir: entry.path(),
-                })
-            })
-            .collect();
+        let names = names_in(&self.runs_dir())?;
+        let ids = names.iter().filter_map(|name| name.parse::<RunId>().ok());
+        let mut runs: Vec<RunDir> = ids.map(|id| self.run(id)).collect();
         runs.sort_by(|a, b| b.id.cmp(&a.id));
         Ok(runs)
+    }
+
+    fn run(&self, id: RunId) -> RunDir {
+        RunDir {
+            dir: self.runs_dir().join(id.as_str()),
+            id,
+        }
     }
 
     /// The run that `wanted` names: an id, the beginning or the end of one, or the newest for `None`.
@@ -213,18 +246,7 @@ impl RunDir {
 
     /// Takes the run's lock, or tells that a living process has it.
     pub fn try_lock(&self) -> Result<Option<RunLock>, StoreError> {
-        let path = self.lock_path();
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(|source| io("open", &path, source))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(RunLock { _file: file })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(source)) => Err(io("lock", &path, source)),
-        }
+        try_lock(&self.lock_path())
     }
 
     /// Writes `run.json`.
@@ -256,20 +278,25 @@ impl RunDir {
         }
     }
 
+    /// Whether nothing that the run's jobs created is left in Incus.
+    pub(crate) fn is_clean(&self) -> Result<bool, StoreError> {
+        for job in self.jobs()? {
+            let is_removed = job
+                .read_removal()?
+                .is_some_and(|record| record.removal.is_clean());
+            if !is_removed && job.read_record()?.is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// The jobs that have a folder, by name.
     pub fn jobs(&self) -> Result<Vec<JobDir>, StoreError> {
-        let jobs_dir = self.dir.join("jobs");
-        let entries = match std::fs::read_dir(&jobs_dir) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(source) => return Err(io("list", &jobs_dir, source)),
-        };
-        let mut jobs: Vec<JobDir> = entries
-            .filter_map(Result::ok)
-            .filter_map(|entry| Some(self.job(entry.file_name().to_str()?)))
-            .collect();
-        jobs.sort_by(|a, b| a.lane.cmp(&b.lane));
-        Ok(jobs)
+        Ok(names_in(&self.dir.join("jobs"))?
+            .iter()
+            .map(|name| self.job(name))
+            .collect())
     }
 }
 
@@ -307,17 +334,22 @@ impl JobDir {
             .map_err(|source| io("open", &path, source))
     }
 
-    /// Appends a line of the engine's own to the log's sibling `notes`.
-    pub fn note(&self, text: &str) -> Result<(), StoreError> {
-        let path = self.dir.join("notes");
-        let append = || {
-            File::options()
-                .create(true)
-                .append(true)
-                .open(&path)?
-                .write_all(format!("{text}\n").as_bytes())
-        };
-        append().map_err(|source| io("write", &path, source))
+    /// Makes what was collected into `incoming` the job's artifacts: its `artifacts` folder takes the
+    /// place of ours, and the rest of `incoming` goes.
+    pub(crate) fn take_in_artifacts(&self, incoming: &Path) -> Result<(), StoreError> {
+        let (from, to) = (incoming.join("artifacts"), self.artifacts_dir());
+        match std::fs::rename(&from, &to) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(io("keep", &to, source));
+            }
+            _ => {}
+        }
+        match std::fs::remove_dir_all(incoming) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(io("remove", incoming, source))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Writes `job.json`.
@@ -358,6 +390,35 @@ impl JobDir {
     /// Reads `removal.json`, if it is there.
     pub fn read_removal(&self) -> Result<Option<RemovalRecord>, StoreError> {
         optional(read_json(&self.dir.join("removal.json")))
+    }
+}
+
+/// The names in a folder that are UTF-8, in order; none if there is no such folder.
+fn names_in(dir: &Path) -> Result<Vec<String>, StoreError> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(io("list", dir, source)),
+    };
+    let names = entries
+        .filter_map(Result::ok)
+        .filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    Ok(names)
+}
+
+fn try_lock(path: &Path) -> Result<Option<RunLock>, StoreError> {
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(|source| io("open", path, source))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(RunLock { _file: file })),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(source)) => Err(io("lock", path, source)),
     }
 }
 

@@ -119,6 +119,12 @@ pub struct JobResult {
 pub struct Timings(pub BTreeMap<String, u64>);
 
 impl Timings {
+    /// Notes a phase that began at `clock` and ends now.
+    pub(crate) fn add(&mut self, phase: &str, clock: std::time::Instant) {
+        let millis = u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.insert(phase.to_owned(), millis);
+    }
+
     /// The phases together, in milliseconds.
     pub fn total_ms(&self) -> u64 {
         self.0.values().sum()
@@ -181,6 +187,8 @@ pub enum Removal {
     },
     /// It can't be removed without the operator.
     Stuck {
+        /// What was tried.
+        why: String,
         /// What the operator must do.
         remedy: String,
     },

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use jerichoci::job::{GUEST_ROLE_ENV, JobSpec, parse_guest_role_override};
+use jerichoci::job::{GUEST_ROLE_ENV, JobContext, JobError, JobSpec, parse_guest_role_override};
 use jerichoci::lanes::{LanesFile, Section};
 use jerichoci::operator::OperatorConfig;
 use jerichoci::record::RunId;
@@ -33,12 +33,26 @@ scope = "lane"
     OperatorConfig::parse("c", source).expect("parses")
 }
 
+fn make(
+    lanes: &LanesFile,
+    operator: &OperatorConfig,
+    role_override: Option<IncusGuestRole>,
+) -> Result<JobSpec, JobError> {
+    let context = JobContext {
+        operator,
+        owner: "owner",
+        store_tag: "tag",
+        role_override,
+    };
+    JobSpec::new(Section::Branch, &lanes.branch[0], &context)
+}
+
 fn job(keys: &str) -> JobSpec {
-    JobSpec::new(Section::Branch, &lanes(keys).branch[0], &operator(), None).expect("a job")
+    make(&lanes(keys), &operator(), None).expect("a job")
 }
 
 fn refusal(keys: &str) -> String {
-    JobSpec::new(Section::Branch, &lanes(keys).branch[0], &operator(), None)
+    make(&lanes(keys), &operator(), None)
         .expect_err("refused")
         .to_string()
 }
@@ -131,13 +145,13 @@ fn mounts_and_caches_come_by_name() {
             )
         })
         .collect();
-    let target = "pikaci-cargo-target-ca978112";
+    let target = "pikaci-cargo-target-42fcecf1";
     assert_eq!(
         shown,
         [
             ("/s", "/workspace/snapshot", true),
             ("/opt/rust", "/mnt/rust-toolchain", true),
-            ("pikaci-cargo-home", "/cargo-home", false),
+            ("pikaci-cargo-home-a9d028eb", "/cargo-home", false),
             (target, "/cargo-target", false),
         ]
     );
@@ -182,7 +196,7 @@ fn two_mounts_at_one_place_are_refused_before_anything_starts() {
     let source = "[caches.a]\nguest_path = \"/c\"\n[caches.b]\nguest_path = \"/c\"";
     let operator = OperatorConfig::parse("c", source).expect("parses");
     let lanes = lanes("caches = [\"a\", \"b\"]");
-    let text = JobSpec::new(Section::Branch, &lanes.branch[0], &operator, None)
+    let text = make(&lanes, &operator, None)
         .expect_err("refused")
         .to_string();
     assert!(text.contains("/c"), "{text}");
@@ -191,8 +205,7 @@ fn two_mounts_at_one_place_are_refused_before_anything_starts() {
 #[test]
 fn the_role_comes_from_the_override_then_the_lane_then_ci() {
     let chosen = |keys: &str, role: Option<IncusGuestRole>| {
-        let job = JobSpec::new(Section::Branch, &lanes(keys).branch[0], &operator(), role)
-            .expect("a job");
+        let job = make(&lanes(keys), &operator(), role).expect("a job");
         (job.guest_role, job.image_alias)
     };
     let sandbox = "guest_role = \"pi-sandbox\"";
