@@ -1,6 +1,6 @@
-//! Reading specs: JSON and TOML, with the older shapes that documents in the field have.
+//! Reading specs, with the older shapes that documents in the field have.
 //!
-//! Older shapes are a top-level `entry_command` and `"provider": "incus"`. They are read here and
+//! Any serde format goes ([`RuntimeSpec`] is `Deserialize`); JSON has its own function with bounds. Older shapes are a top-level `entry_command` and `"provider": "incus"`. They are read here and
 //! written nowhere; anything else unknown is refused.
 
 use std::collections::BTreeMap;
@@ -37,15 +37,6 @@ pub enum SpecReadError {
         #[source]
         cause: serde_json::Error,
     },
-    /// It is not the TOML of a spec.
-    #[error("{origin} is not a runtime spec in TOML")]
-    Toml {
-        /// Where the document came from.
-        origin: String,
-        /// What the parser says, with line and column.
-        #[source]
-        cause: Box<toml::de::Error>,
-    },
 }
 
 impl RuntimeSpec {
@@ -56,24 +47,6 @@ impl RuntimeSpec {
             origin: origin.to_owned(),
             cause,
         })
-    }
-
-    /// Reads a spec from TOML; `origin` names the document in errors.
-    pub fn from_toml(origin: &str, text: &str) -> Result<RuntimeSpec, SpecReadError> {
-        check_size(origin, text)?;
-        toml::from_str(text).map_err(|cause| SpecReadError::Toml {
-            origin: origin.to_owned(),
-            cause: Box::new(cause),
-        })
-    }
-
-    /// Reads a spec whose first character says what it is: `{` starts JSON, anything else is TOML.
-    pub fn from_text(origin: &str, text: &str) -> Result<RuntimeSpec, SpecReadError> {
-        if text.trim_start().starts_with('{') {
-            RuntimeSpec::from_json(origin, text)
-        } else {
-            RuntimeSpec::from_toml(origin, text)
-        }
     }
 }
 
