@@ -1,8 +1,13 @@
 //! Opens websockets over the client's own connections, and turns their failures into the client's errors.
 
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use http::header::HOST;
 use http::{HeaderValue, Request, StatusCode, Uri};
 use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -14,7 +19,81 @@ use crate::request::{ApiRequest, InvalidInput};
 use crate::transport::Connection;
 
 /// A websocket to the server.
-pub(crate) type Socket = WebSocketStream<Connection>;
+pub(crate) type Socket = WebSocketStream<Wire>;
+
+/// The connection below a websocket, with a say in what is written.
+///
+/// A websocket answers pings by itself while it is read. If the server has closed its side by then, that write
+/// fails, and with it the read of what the server had sent before: the end of a command's output would be lost. (Over
+/// TCP it is worse: what arrives at a closed socket makes the kernel drop what was received.) Incus's exec asks for
+/// pings to be taken, not answered, so an output says nothing at all.
+pub(crate) struct Wire {
+    connection: Connection,
+    writes: Writes,
+}
+
+/// What happens to what is written on a [`Wire`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Writes {
+    /// It is sent.
+    Sent,
+    /// It is sent, and that the other side is gone is found out by reading alone.
+    SentIfPossible,
+    /// Nothing is sent.
+    Dropped,
+}
+
+impl Wire {
+    pub(crate) fn set_writes(&mut self, writes: Writes) {
+        self.writes = writes;
+    }
+
+    /// The outcome of a write or flush of `length` bytes, as this wire tells it.
+    fn told(&self, outcome: Poll<io::Result<usize>>, length: usize) -> Poll<io::Result<usize>> {
+        match outcome {
+            Poll::Ready(Err(_)) if self.writes == Writes::SentIfPossible => Poll::Ready(Ok(length)),
+            other => other,
+        }
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.connection).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.writes == Writes::Dropped {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let outcome = Pin::new(&mut self.connection).poll_write(context, bytes);
+        self.told(outcome, bytes.len())
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.writes == Writes::Dropped {
+            return Poll::Ready(Ok(()));
+        }
+        let outcome = Pin::new(&mut self.connection)
+            .poll_flush(context)
+            .map_ok(|()| 0);
+        self.told(outcome, 0).map_ok(|_| ())
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.connection).poll_shutdown(context)
+    }
+}
 
 /// Largest message that is read, in bytes. Incus sends at most 32 KiB of a stream at once; events may be larger.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -50,7 +129,11 @@ async fn handshake(
         .max_write_buffer_size(WRITE_BYTES_MAX)
         .max_message_size(Some(MESSAGE_BYTES_MAX))
         .max_frame_size(Some(MESSAGE_BYTES_MAX));
-    match tokio_tungstenite::client_async_with_config(upgrade, connection, Some(config)).await {
+    let wire = Wire {
+        connection,
+        writes: Writes::Sent,
+    };
+    match tokio_tungstenite::client_async_with_config(upgrade, wire, Some(config)).await {
         Ok((socket, _response)) => Ok(socket),
         Err(SocketError::Http(response)) => Err(refused(call, &response)),
         Err(error) => Err(call.lost("opening the websocket", error)),

@@ -97,39 +97,65 @@ impl Client {
         let accepted = answer.accepted().await.map_err(client_error)?;
         let operation: Operation = match accepted.into_reply().await.and_then(Reply::value) {
             Ok(tagged) => tagged.value,
-            Err(error) => return Err(self.failure(id, error).await),
+            Err(error) => return self.after_error(id, error, limit).await,
         };
-        match operation.status {
-            OperationStatus::Success => Ok(operation),
-            OperationStatus::Failure | OperationStatus::Cancelled => Err(WaitError::Failed {
+        judge(operation, limit)
+    }
+
+    /// Reads an error that came in a wait's body: usually the operation's own failure, but Incus 6.0 says
+    /// "context deadline exceeded" when only the wait's time was up. The operation's status tells.
+    async fn after_error(
+        &self,
+        id: &OperationId,
+        error: Error,
+        limit: Option<Duration>,
+    ) -> Result<Operation, WaitError> {
+        const WAIT_IS_OVER: &str = "context deadline exceeded";
+        let Some(message) = error.server_message().map(str::to_owned) else {
+            return Err(WaitError::Client {
                 id: id.clone(),
-                kind: classify_operation(&operation.err),
-                message: operation.err.clone(),
-                operation: Some(Box::new(operation)),
+                source: error,
+            });
+        };
+        let wait_is_over = message == WAIT_IS_OVER;
+        match self.operation(id).await {
+            Ok(now) if wait_is_over || !now.status.is_final() => judge(now, limit),
+            Ok(now) => Err(WaitError::Failed {
+                id: id.clone(),
+                kind: error.kind(),
+                message,
+                operation: Some(Box::new(now)),
             }),
-            _ => Err(WaitError::TimedOut {
+            Err(_) if wait_is_over => Err(WaitError::TimedOut {
                 id: id.clone(),
                 after: limit.unwrap_or_default(),
-                last: Some(Box::new(operation)),
+                last: None,
+            }),
+            Err(_) => Err(WaitError::Failed {
+                id: id.clone(),
+                kind: error.kind(),
+                message,
+                operation: None,
             }),
         }
     }
+}
 
-    /// Turns an error that came in a wait's body into the operation's failure, with the operation as it ended if
-    /// the server still has it.
-    async fn failure(&self, id: &OperationId, error: Error) -> WaitError {
-        let Some(message) = error.server_message().map(str::to_owned) else {
-            return WaitError::Client {
-                id: id.clone(),
-                source: error,
-            };
-        };
-        let operation = self.operation(id).await.ok().map(Box::new);
-        WaitError::Failed {
-            id: id.clone(),
-            kind: error.kind(),
-            message,
-            operation,
-        }
+/// What an operation's status says about a wait for it.
+fn judge(operation: Operation, limit: Option<Duration>) -> Result<Operation, WaitError> {
+    let id = operation.id.clone();
+    match operation.status {
+        OperationStatus::Success => Ok(operation),
+        OperationStatus::Failure | OperationStatus::Cancelled => Err(WaitError::Failed {
+            id,
+            kind: classify_operation(&operation.err),
+            message: operation.err.clone(),
+            operation: Some(Box::new(operation)),
+        }),
+        _ => Err(WaitError::TimedOut {
+            id,
+            after: limit.unwrap_or_default(),
+            last: Some(Box::new(operation)),
+        }),
     }
 }

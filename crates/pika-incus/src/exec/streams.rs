@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 use crate::client::CallName;
 use crate::error::Error;
 use crate::request::exec::{resize_message, signal_message};
-use crate::websocket::{Socket, end_mark};
+use crate::websocket::{Socket, Writes, end_mark};
 
 /// Largest piece of input that is sent at once, in bytes.
 const INPUT_CHUNK_BYTES: usize = 64 * 1024;
@@ -35,7 +35,9 @@ pub(super) struct Streams {
 }
 
 /// Three sockets.
-pub(super) fn pipes(stdin: Socket, stdout: Socket, stderr: Socket) -> Streams {
+pub(super) fn pipes(stdin: Socket, mut stdout: Socket, mut stderr: Socket) -> Streams {
+    stdout.get_mut().set_writes(Writes::Dropped);
+    stderr.get_mut().set_writes(Writes::Dropped);
     let (input, input_side) = stdin.split();
     Streams {
         input,
@@ -46,7 +48,8 @@ pub(super) fn pipes(stdin: Socket, stdout: Socket, stderr: Socket) -> Streams {
 }
 
 /// One socket for a terminal.
-pub(super) fn terminal(socket: Socket) -> Streams {
+pub(super) fn terminal(mut socket: Socket) -> Streams {
+    socket.get_mut().set_writes(Writes::SentIfPossible);
     let (input, output) = socket.split();
     Streams {
         input,

@@ -1,1 +1,7 @@
-//! Tests of the client against a real Incus daemon.
+//! Tests of the client: one conformance suite on a real Incus daemon and on the fake one, and what only one of
+//! them can show.
+
+mod conformance;
+mod fake;
+mod real;
+mod support;

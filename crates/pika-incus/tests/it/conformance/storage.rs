@@ -1,0 +1,200 @@
+use pika_incus::{ErrorKind, VolumeContent, VolumeCopy};
+use serde_json::json;
+
+use crate::support::{LIMIT, Subject, config};
+
+async fn volume(s: &Subject, what: &str) -> String {
+    let name = s.name(what);
+    s.remove_volume(&name).await;
+    let labels = config(&[("user.mark", &s.prefix)]);
+    s.client
+        .create_volume(&s.pool, &name, VolumeContent::Filesystem, &labels)
+        .await
+        .expect("create");
+    name
+}
+
+pub(crate) async fn volume_life(s: &Subject) {
+    let name = volume(s, "v").await;
+    let error = s
+        .client
+        .create_volume(&s.pool, &name, VolumeContent::Filesystem, &config(&[]))
+        .await
+        .expect_err("the name is taken");
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    let mut found = s.client.volume(&s.pool, &name).await.expect("get");
+    assert_eq!(
+        (found.value.kind.as_str(), found.value.content_type.as_str()),
+        ("custom", "filesystem")
+    );
+    assert_eq!(found.value.config.get("user.mark"), Some(&s.prefix));
+    found
+        .value
+        .config
+        .insert("user.step".to_owned(), "1".to_owned());
+    let etag = found.etag.expect("a volume has an ETag");
+    s.client
+        .update_volume(&s.pool, &found.value, Some(&etag))
+        .await
+        .expect("the tag is fresh");
+    let error = s
+        .client
+        .update_volume(&s.pool, &found.value, Some(&etag))
+        .await
+        .expect_err("the tag is old");
+    assert_eq!(error.kind(), ErrorKind::PreconditionFailed, "{error}");
+    s.client
+        .patch_volume(&s.pool, &name, &config(&[("user.more", "2")]))
+        .await
+        .expect("patch");
+    let now = s
+        .client
+        .volume(&s.pool, &name)
+        .await
+        .expect("get")
+        .value
+        .config;
+    assert_eq!(
+        ["user.mark", "user.step", "user.more"].map(|key| now.get(key).map(String::as_str)),
+        [Some(s.prefix.as_str()), Some("1"), Some("2")]
+    );
+    assert!(
+        s.client
+            .volumes(&s.pool)
+            .await
+            .expect("list")
+            .iter()
+            .any(|one| one.name == name)
+    );
+    s.client
+        .delete_volume(&s.pool, &name)
+        .await
+        .expect("delete");
+    let gone = s.client.volume(&s.pool, &name).await.expect_err("deleted");
+    assert_eq!(gone.kind(), ErrorKind::NotFound, "{gone}");
+}
+
+pub(crate) async fn snapshots(s: &Subject) {
+    let name = volume(s, "v").await;
+    let make = s
+        .client
+        .create_volume_snapshot(&s.pool, &name, "s1")
+        .await
+        .expect("snapshot");
+    make.wait(LIMIT).await.expect("the snapshot ends");
+    let listed = s
+        .client
+        .volume_snapshots(&s.pool, &name)
+        .await
+        .expect("list");
+    assert_eq!(
+        listed
+            .iter()
+            .map(|one| one.name.as_str())
+            .collect::<Vec<_>>(),
+        ["s1"]
+    );
+    assert!(
+        s.client
+            .volumes(&s.pool)
+            .await
+            .expect("list")
+            .iter()
+            .all(|one| !one.name.contains('/'))
+    );
+    s.client
+        .restore_volume_snapshot(&s.pool, &name, "s1")
+        .await
+        .expect("restore");
+    let delete = s
+        .client
+        .delete_volume_snapshot(&s.pool, &name, "s1")
+        .await
+        .expect("delete");
+    delete.wait(LIMIT).await.expect("the delete ends");
+    assert!(
+        s.client
+            .volume_snapshots(&s.pool, &name)
+            .await
+            .expect("list")
+            .is_empty()
+    );
+    s.remove_volume(&name).await;
+}
+
+pub(crate) async fn copy(s: &Subject) {
+    let name = volume(s, "v").await;
+    let target = s.name("copy");
+    s.remove_volume(&target).await;
+    let make = s
+        .client
+        .create_volume_snapshot(&s.pool, &name, "s1")
+        .await
+        .expect("snapshot");
+    make.wait(LIMIT).await.expect("the snapshot ends");
+    for source in [name.clone(), format!("{name}/s1")] {
+        let copy = VolumeCopy {
+            source_pool: s.pool.clone(),
+            source_volume: source.clone(),
+            source_project: None,
+            name: target.clone(),
+            config: config(&[("user.copied", &source)]),
+            volume_only: true,
+        };
+        let copying = s.client.copy_volume(&s.pool, &copy).await.expect("copy");
+        copying.wait(LIMIT).await.expect("the copy ends");
+        let made = s
+            .client
+            .volume(&s.pool, &target)
+            .await
+            .expect("the copy is there")
+            .value;
+        assert_eq!(made.config.get("user.copied"), Some(&source));
+        assert!(
+            s.client
+                .volume_snapshots(&s.pool, &target)
+                .await
+                .expect("list")
+                .is_empty()
+        );
+        s.remove_volume(&target).await;
+    }
+    s.remove_volume(&name).await;
+}
+
+pub(crate) async fn attached_volume_is_in_use(s: &Subject) {
+    let instance = s.name("a");
+    s.remove_instance(&instance).await;
+    let name = volume(s, "v").await;
+    let mut body = s.body(&instance, true);
+    body["devices"] =
+        json!({ "data": { "type": "disk", "pool": s.pool, "source": name, "path": "/data" } });
+    s.client
+        .create_instance(&body)
+        .await
+        .expect("create")
+        .wait(LIMIT)
+        .await
+        .expect("the create ends");
+    let error = s
+        .client
+        .delete_volume(&s.pool, &name)
+        .await
+        .expect_err("it is attached");
+    assert_eq!(error.kind(), ErrorKind::InUse, "{error}");
+    assert_eq!(
+        s.client
+            .volume(&s.pool, &name)
+            .await
+            .expect("get")
+            .value
+            .used_by
+            .len(),
+        1
+    );
+    s.remove_instance(&instance).await;
+    s.client
+        .delete_volume(&s.pool, &name)
+        .await
+        .expect("it is free now");
+}

@@ -1,0 +1,3 @@
+//! On a real daemon.
+
+crate::conformance::suite!(crate::support::real);
