@@ -1,1 +1,3 @@
 //! On the fake daemon.
+
+crate::conformance::suite!(crate::support::fake);

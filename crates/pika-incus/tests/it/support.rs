@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use pika_incus::types::Config;
 use pika_incus::{CaptureLimits, Client, ErrorKind, ExecOutput, ExecRequest, StateChange};
+use pikahut::fake::FakeIncus;
+use pikahut::stack::TestIncus;
 use serde_json::json;
 
 /// Longest time that any one step of a test may take.
@@ -20,9 +22,25 @@ pub(crate) struct Subject {
     pub(crate) pool: String,
     /// Start of every name that the test makes.
     pub(crate) prefix: String,
+    daemon: Daemon,
+}
+
+enum Daemon {
+    Real(Box<TestIncus>),
+    Fake(FakeIncus),
 }
 
 impl Subject {
+    /// Ends the test: nothing of it may be left.
+    pub(crate) async fn finish(self) {
+        match &self.daemon {
+            Daemon::Real(incus) => incus.assert_nothing_left().await,
+            Daemon::Fake(fake) => {
+                assert_eq!(fake.world().instance_count(), 0, "instances are left")
+            }
+        }
+    }
+
     /// A name that belongs to this test alone.
     pub(crate) fn name(&self, what: &str) -> String {
         format!("{}-{what}", self.prefix)
@@ -39,10 +57,9 @@ impl Subject {
         })
     }
 
-    /// A fresh container; one of that name left by an earlier run is removed first.
+    /// A fresh container.
     pub(crate) async fn instance(&self, what: &str, start: bool) -> String {
         let name = self.name(what);
-        self.remove_instance(&name).await;
         let made = self
             .client
             .create_instance(&self.body(&name, start))
@@ -75,14 +92,6 @@ impl Subject {
         assert_eq!(gone.kind(), ErrorKind::NotFound, "{gone}");
     }
 
-    /// Makes it so that no custom volume of this name is there.
-    pub(crate) async fn remove_volume(&self, name: &str) {
-        match self.client.delete_volume(&self.pool, name).await {
-            Ok(()) => {}
-            Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "{error}"),
-        }
-    }
-
     /// Runs a shell script and gives what it wrote.
     pub(crate) async fn sh(&self, name: &str, script: &str) -> ExecOutput {
         self.client
@@ -97,16 +106,46 @@ impl Subject {
     }
 }
 
-/// The real daemon: the one whose directory `PIKAHUT_INCUS_DIR` names.
-pub(crate) async fn real(test: &str) -> Subject {
-    let dir = std::env::var_os("PIKAHUT_INCUS_DIR")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| PathBuf::from("/run/d-client"));
+/// The real daemon that all tests share.
+pub(crate) async fn real() -> Subject {
+    on(TestIncus::shared().await).await
+}
+
+/// A real daemon of this test's own.
+pub(crate) async fn on(incus: TestIncus) -> Subject {
     Subject {
-        client: Client::unix(dir.join("unix.socket")),
-        image: "base".to_owned(),
-        pool: "default".to_owned(),
-        prefix: format!("client-{test}").replace('_', "-"),
+        client: incus.client().clone(),
+        image: incus.tiny_image().await,
+        pool: pikahut::daemon::POOL.to_owned(),
+        prefix: incus.name("c"),
+        daemon: Daemon::Real(Box::new(incus)),
+    }
+}
+
+/// A fake daemon of this test's own.
+pub(crate) async fn fake() -> Subject {
+    let fake = FakeIncus::start().await.expect("the fake starts");
+    fake.on_exec(&["env"], |call| {
+        Box::pin(async move {
+            for (key, value) in &call.environment {
+                call.stdout(format!("{key}={value}\n")).await;
+            }
+            Some(0)
+        })
+    });
+    let pool = fake
+        .world()
+        .pools
+        .keys()
+        .next()
+        .expect("the fake has a pool")
+        .clone();
+    Subject {
+        client: Client::unix(fake.socket()),
+        image: pikahut::fake::DEFAULT_ALIAS.to_owned(),
+        pool,
+        prefix: "conformance".to_owned(),
+        daemon: Daemon::Fake(fake),
     }
 }
 

@@ -170,13 +170,12 @@ pub(crate) fn start(daemon: &Arc<Daemon>, name: &str, call: &Call) -> Reply {
         let handler = worker.exec_handlers.run(exec);
         let status = until_killed(handler, boots, gone).await;
         lock(&worker.exec_ports).remove(&id);
-        let Some(status) = status else {
-            return Err(ApiError::new(400, "Command not found"));
-        };
         let mut more = Map::new();
-        more.insert("return".to_owned(), status.into());
+        more.insert("return".to_owned(), status.unwrap_or(127).into());
         worker.operations().merge_metadata(id, &more);
-        Ok(())
+        status
+            .map(drop)
+            .ok_or_else(|| ApiError::new(400, "Command not found"))
     });
     Ok(accepted(&record))
 }

@@ -1,39 +1,45 @@
-use pika_incus::{EventItem, EventKind, Profile};
+use pika_incus::{EventItem, EventKind, EventStream};
 
 use crate::support::{LIMIT, Subject};
 
-pub(crate) async fn lifecycle(s: &Subject) {
-    let name = s.name("p");
-    // Left by an earlier run, or not there.
-    drop(s.client.delete_profile(&name).await);
-    let mut events = s
-        .client
-        .events(&[EventKind::Lifecycle])
-        .await
-        .expect("listen");
-    s.client
-        .create_profile(&Profile {
-            name: name.clone(),
-            ..Profile::default()
-        })
-        .await
-        .expect("create");
-    let wanted = format!("/1.0/profiles/{name}");
-    let seen = tokio::time::timeout(LIMIT, async {
+/// Reads events up to the one that names this object, and gives its action.
+pub(crate) async fn action_on(events: &mut EventStream, source: &str) -> String {
+    let reading = async {
         loop {
             match events.next_item().await.expect("the stream goes on") {
                 EventItem::Event(event) => {
                     let detail = event.lifecycle().expect("a lifecycle event");
-                    if detail.source.split('?').next() == Some(wanted.as_str()) {
+                    if detail.source.split('?').next() == Some(source) {
                         return detail.action;
                     }
                 }
                 other => panic!("nothing breaks the stream here: {other:?}"),
             }
         }
-    })
-    .await
-    .expect("the event comes");
-    assert_eq!(seen, "profile-created");
-    s.client.delete_profile(&name).await.expect("delete");
+    };
+    tokio::time::timeout(LIMIT, reading)
+        .await
+        .expect("the event comes")
+}
+
+pub(crate) async fn lifecycle(s: &Subject) {
+    let mut events = s
+        .client
+        .events(&[EventKind::Lifecycle])
+        .await
+        .expect("listen");
+    let name = s.instance("a", true).await;
+    let source = format!("/1.0/instances/{name}");
+    assert_eq!(action_on(&mut events, &source).await, "instance-created");
+    assert_eq!(action_on(&mut events, &source).await, "instance-started");
+    s.remove_instance(&name).await;
+    let mut last = Vec::new();
+    while last.last().map(String::as_str) != Some("instance-deleted") {
+        last.push(action_on(&mut events, &source).await);
+    }
+    assert!(
+        last.iter()
+            .any(|action| action == "instance-stopped" || action == "instance-shutdown"),
+        "{last:?}"
+    );
 }

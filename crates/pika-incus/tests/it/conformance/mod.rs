@@ -27,8 +27,9 @@ macro_rules! suite {
         $(mod $module {
             $(#[tokio::test]
             async fn $test() {
-                let subject = $subject(concat!(stringify!($module), "-", stringify!($test))).await;
+                let subject = $subject().await;
                 $crate::conformance::$module::$test(&subject).await;
+                subject.finish().await;
             })*
         })*
     };

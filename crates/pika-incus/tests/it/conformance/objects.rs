@@ -31,10 +31,6 @@ pub(crate) async fn server_facts(s: &Subject) {
 
 pub(crate) async fn profiles(s: &Subject) {
     let name = s.name("p");
-    match s.client.delete_profile(&name).await {
-        Ok(()) => {}
-        Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "{error}"),
-    }
     let mut profile = Profile {
         name: name.clone(),
         config: config(&[("user.x", "1")]),
@@ -84,10 +80,6 @@ pub(crate) async fn profiles(s: &Subject) {
 
 pub(crate) async fn projects(s: &Subject) {
     let name = s.name("project");
-    match s.client.delete_project(&name).await {
-        Ok(()) => {}
-        Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "{error}"),
-    }
     let project = Project {
         name: name.clone(),
         config: config(&[

@@ -5,7 +5,6 @@ use crate::support::{LIMIT, Subject, config};
 
 async fn volume(s: &Subject, what: &str) -> String {
     let name = s.name(what);
-    s.remove_volume(&name).await;
     let labels = config(&[("user.mark", &s.prefix)]);
     s.client
         .create_volume(&s.pool, &name, VolumeContent::Filesystem, &labels)
@@ -119,13 +118,15 @@ pub(crate) async fn snapshots(s: &Subject) {
             .expect("list")
             .is_empty()
     );
-    s.remove_volume(&name).await;
+    s.client
+        .delete_volume(&s.pool, &name)
+        .await
+        .expect("delete");
 }
 
 pub(crate) async fn copy(s: &Subject) {
     let name = volume(s, "v").await;
     let target = s.name("copy");
-    s.remove_volume(&target).await;
     let make = s
         .client
         .create_volume_snapshot(&s.pool, &name, "s1")
@@ -157,14 +158,19 @@ pub(crate) async fn copy(s: &Subject) {
                 .expect("list")
                 .is_empty()
         );
-        s.remove_volume(&target).await;
+        s.client
+            .delete_volume(&s.pool, &target)
+            .await
+            .expect("delete");
     }
-    s.remove_volume(&name).await;
+    s.client
+        .delete_volume(&s.pool, &name)
+        .await
+        .expect("delete");
 }
 
 pub(crate) async fn attached_volume_is_in_use(s: &Subject) {
     let instance = s.name("a");
-    s.remove_instance(&instance).await;
     let name = volume(s, "v").await;
     let mut body = s.body(&instance, true);
     body["devices"] =

@@ -58,10 +58,15 @@ async fn read(daemon: &Arc<Daemon>, name: &str, path: &str, call: &Call) -> Repl
         }
         GuestNode::Symlink(target) => octets(target.clone().into_bytes(), path),
         GuestNode::File(content) => match range(call, content.len()) {
-            Some((from, to)) => {
-                let mut response = octets(content[from..to].to_vec(), path);
-                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-                response
+            Some((from, to)) if from < to => {
+                let part = octets(content[from..to].to_vec(), path);
+                let shown = format!("bytes {from}-{}/{}", to - 1, content.len());
+                ranged(part, StatusCode::PARTIAL_CONTENT, &shown)
+            }
+            Some(_) => {
+                let none = octets(b"invalid range: failed to overlap\n".to_vec(), path);
+                let shown = format!("bytes */{}", content.len());
+                ranged(none, StatusCode::RANGE_NOT_SATISFIABLE, &shown)
             }
             None => octets(content.clone(), path),
         },
@@ -85,7 +90,15 @@ fn octets(content: Vec<u8>, path: &str) -> Response {
     response
 }
 
-/// A range of bytes that lies within the file: `bytes=A-B` or `bytes=A-`.
+fn ranged(mut response: Response, status: StatusCode, range: &str) -> Response {
+    *response.status_mut() = status;
+    if let Ok(value) = HeaderValue::from_str(range) {
+        response.headers_mut().insert(header::CONTENT_RANGE, value);
+    }
+    response
+}
+
+/// A range that was asked for, `bytes=A-B` or `bytes=A-`, cut at the file's end; empty when it lies beyond.
 fn range(call: &Call, length: usize) -> Option<(usize, usize)> {
     let (from, to) = call
         .header("range")?
@@ -96,7 +109,7 @@ fn range(call: &Call, length: usize) -> Option<(usize, usize)> {
         "" => length,
         to => to.parse::<usize>().ok()?.checked_add(1)?.min(length),
     };
-    (from < to).then_some((from, to))
+    Some((from, to))
 }
 
 fn set_facts(response: &mut Response, entry: &GuestEntry) {

@@ -209,9 +209,21 @@ fn create(daemon: &Arc<Daemon>, pool: &str, call: &Call) -> Reply {
         }
         if let Some(source) = copy_of {
             let source_pool = body["source"]["pool"].as_str().unwrap_or(pool);
+            let (source, snapshot) = match source.split_once('/') {
+                Some((volume, snapshot)) => (volume, Some(snapshot)),
+                None => (source, None),
+            };
             let source = volume(&mut world, source_pool, source, call)?.clone();
+            let config = match snapshot {
+                Some(name) => source
+                    .snapshots
+                    .get(name)
+                    .map(|snapshot| snapshot.config.clone())
+                    .ok_or_else(|| ApiError::new(404, "Storage pool volume not found"))?,
+                None => source.config,
+            };
             if new.config.is_empty() {
-                new.config = source.config;
+                new.config = config;
             }
             new.content_type = source.content_type;
         }
