@@ -1,5 +1,5 @@
-//! Collects the files that the guest brings for its image (`crates/pika-guest/image`, laid out like the root of
-//! the guest) into one table, so that a new file there needs no second mention.
+//! Collects the files of the two folders that are laid out like the root of a guest (`image` here and in
+//! `crates/pika-guest`) into one table, so that a new file there needs no second mention.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 
 fn main() {
     let manifest = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
-    let root = manifest.join("../pika-guest/image");
-    println!("cargo::rerun-if-changed={}", root.display());
     println!("cargo::rerun-if-changed=build.rs");
     let mut table = String::from("pub(crate) const GUEST_FILES: &[GuestFile] = &[\n");
-    collect(&root, &root, &mut table);
+    for folder in ["image", "../pika-guest/image"] {
+        let root = manifest.join(folder);
+        println!("cargo::rerun-if-changed={}", root.display());
+        collect(&root, &root, &mut table);
+    }
     table.push_str("];\n");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it"));
     fs::write(out.join("guest_files.rs"), table).expect("OUT_DIR can be written");

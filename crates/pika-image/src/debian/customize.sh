@@ -25,29 +25,9 @@ if [ -n "$(ls -A "$PIKA_CA_DIR")" ]; then
 	chroot "$root" update-ca-certificates >/dev/null
 fi
 
-# Network by DHCP, names by resolved; nothing that waits, logs to disk, or keeps time for the host.
+# Network by DHCP, names by resolved.
 chroot "$root" systemctl enable systemd-networkd.service systemd-resolved.service >/dev/null 2>&1
 chroot "$root" systemctl set-default multi-user.target >/dev/null 2>&1
-for unit in \
-	apt-daily.timer apt-daily-upgrade.timer apt-daily.service apt-daily-upgrade.service \
-	dpkg-db-backup.timer dpkg-db-backup.service e2scrub_all.timer fstrim.timer systemd-tmpfiles-clean.timer \
-	systemd-networkd-wait-online.service systemd-networkd-persistent-storage.service \
-	systemd-timesyncd.service systemd-random-seed.service systemd-update-utmp.service \
-	systemd-update-utmp-runlevel.service systemd-journal-flush.service systemd-journal-catalog-update.service \
-	systemd-firstboot.service systemd-hwdb-update.service systemd-update-done.service ldconfig.service \
-	systemd-sysusers.service systemd-machine-id-commit.service systemd-pcrphase.service \
-	systemd-pcrphase-sysinit.service systemd-binfmt.service systemd-modules-load.service \
-	systemd-remount-fs.service systemd-udevd.service systemd-udev-trigger.service \
-	systemd-udevd-control.socket systemd-udevd-kernel.socket systemd-logind.service \
-	console-getty.service getty.target getty@.service sys-kernel-config.mount sys-kernel-debug.mount \
-	sys-kernel-tracing.mount dev-hugepages.mount dev-mqueue.mount proc-sys-fs-binfmt_misc.automount; do
-	ln -sf /dev/null "$root/etc/systemd/system/$unit"
-done
-mkdir -p "$root/etc/systemd/journald.conf.d" "$root/etc/systemd/system.conf.d"
-printf '[Journal]\nStorage=volatile\nRuntimeMaxUse=16M\nForwardToSyslog=no\nForwardToConsole=no\n' \
-	>"$root/etc/systemd/journald.conf.d/pika.conf"
-# A guest that is told to end has nothing to save that is worth more than a few seconds.
-printf '[Manager]\nDefaultTimeoutStopSec=5s\nShowStatus=no\n' >"$root/etc/systemd/system.conf.d/pika.conf"
 
 # The host's own name and resolver came in with the bootstrap.
 rm -f "$root/etc/hostname" "$root/etc/resolv.conf"

@@ -1,6 +1,6 @@
-//! What is laid over the base system: the guest's programs, its own files, and the mount points.
+//! What is laid over the base system: the guest's programs, files, masked units and mount points.
 //!
-//! Owns the list of entries; the bytes of the guest's files come from its own folder.
+//! Owns the list of entries. Small and quick to make, so whatever changes often is here and not in the base.
 
 use pika_incus_guest_role as registry;
 use pika_incus_guest_role::RoleFacts;
@@ -9,7 +9,7 @@ use crate::archive::{Content, Entry};
 use crate::digest;
 use crate::guest_binaries::GuestBinary;
 
-/// A file that the guest brings for its image.
+/// A file of the guest, from one of the two folders that are laid out like its root.
 pub(crate) struct GuestFile {
     pub(crate) path: &'static str,
     pub(crate) content: GuestContent,
@@ -26,6 +26,56 @@ pub(crate) enum GuestContent {
 
 include!(concat!(env!("OUT_DIR"), "/guest_files.rs"));
 
+/// Units that a guest does without: they wait, write to disk, look for hardware, or keep what dies with the guest.
+const MASKED_UNITS: &[&str] = &[
+    "apt-daily-upgrade.service",
+    "apt-daily-upgrade.timer",
+    "apt-daily.service",
+    "apt-daily.timer",
+    "console-getty.service",
+    "dev-hugepages.mount",
+    "dev-mqueue.mount",
+    "dpkg-db-backup.service",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "fstrim.timer",
+    "getty.target",
+    "getty@.service",
+    "ldconfig.service",
+    "modprobe@.service",
+    "proc-sys-fs-binfmt_misc.automount",
+    "sys-kernel-config.mount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "systemd-binfmt.service",
+    "systemd-firstboot.service",
+    "systemd-hwdb-update.service",
+    "systemd-journal-catalog-update.service",
+    "systemd-journal-flush.service",
+    "systemd-logind.service",
+    "systemd-machine-id-commit.service",
+    "systemd-modules-load.service",
+    "systemd-network-generator.service",
+    "systemd-networkd-persistent-storage.service",
+    "systemd-networkd-wait-online.service",
+    "systemd-pcrphase-sysinit.service",
+    "systemd-pcrphase.service",
+    "systemd-random-seed.service",
+    "systemd-remount-fs.service",
+    "systemd-sysctl.service",
+    "systemd-sysusers.service",
+    "systemd-timesyncd.service",
+    "systemd-tmpfiles-clean.timer",
+    "systemd-tmpfiles-setup-dev.service",
+    "systemd-udev-trigger.service",
+    "systemd-udevd-control.socket",
+    "systemd-udevd-kernel.socket",
+    "systemd-udevd.service",
+    "systemd-update-done.service",
+    "systemd-update-utmp-runlevel.service",
+    "systemd-update-utmp.service",
+];
+
 /// Where programs lie on the image's disk. The directory that callers name is made from it at boot.
 pub(crate) const PROGRAM_DIR: &str = "usr/bin";
 
@@ -39,6 +89,12 @@ pub(crate) fn entries(role: &RoleFacts, binaries: &[GuestBinary]) -> Vec<Entry> 
                 Entry::file(file.path, bytes, if executable { 0o755 } else { 0o644 })
             }
         });
+    }
+    for unit in MASKED_UNITS {
+        entries.push(Entry::symlink(
+            &format!("etc/systemd/system/{unit}"),
+            "/dev/null",
+        ));
     }
     for binary in binaries {
         entries.push(Entry::file(
@@ -109,4 +165,35 @@ pub(crate) fn digest(entries: &[Entry]) -> String {
         .collect();
     lines.sort();
     digest::of_bytes(lines.join("\n").as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pika_incus_guest_role::IncusGuestRole;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn no_path_is_written_twice() {
+        for role in IncusGuestRole::ALL {
+            let mut seen = BTreeSet::new();
+            for entry in entries(role.facts(), &[]) {
+                assert!(seen.insert(entry.path.clone()), "{} twice", entry.path);
+            }
+        }
+    }
+
+    #[test]
+    fn a_changed_byte_or_mode_changes_the_digest() {
+        let one = [Entry::file("a", "1", 0o644)];
+        let digests: BTreeSet<_> = [
+            digest(&one),
+            digest(&[Entry::file("a", "2", 0o644)]),
+            digest(&[Entry::file("a", "1", 0o755)]),
+            digest(&[Entry::file("b", "1", 0o644)]),
+            digest(&[Entry::file("a", "1", 0o644).owned_by(1000, 0)]),
+        ]
+        .into();
+        assert_eq!(digests.len(), 5);
+    }
 }
