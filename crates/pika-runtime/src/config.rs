@@ -16,8 +16,8 @@ pub struct RuntimeConfig {
     pub default_instance_type: InstanceType,
     /// Accept a root size that the pool can't enforce. The plan then says so.
     pub allow_unenforced_root_size: bool,
-    /// The guest contract version that images must have been built for.
-    pub expected_contract_version: u32,
+    /// The guest contract version that images must have been built for; `None` takes any image.
+    pub expected_contract_version: Option<u32>,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// Bounds on what is taken from a guest.
@@ -31,7 +31,7 @@ impl RuntimeConfig {
             owner,
             default_instance_type: InstanceType::Auto,
             allow_unenforced_root_size: false,
-            expected_contract_version: pika_cloud::GUEST_CONTRACT_VERSION,
+            expected_contract_version: Some(pika_cloud::GUEST_CONTRACT_VERSION),
             timeouts: Timeouts::default(),
             collect_limits: CollectLimits::default(),
         }

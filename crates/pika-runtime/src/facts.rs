@@ -120,7 +120,7 @@ impl Runtimes {
             virtual_machines_problem: problem,
             default_instance_type: self.config().default_instance_type,
             image: image?,
-            expected_contract_version: Some(self.config().expected_contract_version),
+            expected_contract_version: self.config().expected_contract_version,
             pool: pool?,
             volumes: volumes?,
             host_dirs,

@@ -106,8 +106,9 @@ impl Walk<'_> {
             return Ok(());
         };
         if policy.include_result {
-            self.file(&format!("{state}/result.json"), "result.json")
-                .await?;
+            for name in ["result.json", "status.json", "events.jsonl"] {
+                self.file(&format!("{state}/{name}"), name).await?;
+            }
         }
         if policy.include_logs {
             self.tree(&format!("{state}/logs"), "logs", |_| true)

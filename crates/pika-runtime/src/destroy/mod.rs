@@ -77,17 +77,14 @@ impl Runtimes {
     }
 }
 
-/// What an operator runs when an instance resists. A helper process of Incus that is held by a file of the guest
-/// keeps stop and delete waiting for good; it is ended first.
+/// What an operator runs when an instance resists. A file helper of Incus that a dead guest's files hold keeps stop and
+/// delete waiting for good; it is ended first.
 pub(crate) fn stuck_remedy(id: &RuntimeId) -> String {
-    let (project, name) = (id.project(), id.instance_name());
-    let run_name = if project == "default" {
-        name.to_owned()
-    } else {
-        format!("{project}_{name}")
-    };
     format!(
-        "for f in /run/incus/{run_name}/forkfile.pid \"${{INCUS_DIR:-/var/lib/incus}}/run/{run_name}/forkfile.pid\"; do \
-         [ -s \"$f\" ] && kill -9 \"$(tr -dc 0-9 <\"$f\")\"; done; incus delete --force --project {project} {name}"
+        "for p in $(pgrep -f '[i]ncusd forkfile'); do init=$(tr '\\0' '\\n' </proc/$p/cmdline | tail -n1); \
+         [ -d /proc/$init ] || kill -9 $p; done; incus delete --force --project {} {}  \
+         # on the Incus host as root; see docs/runbooks/stuck-instances.md",
+        id.project(),
+        id.instance_name()
     )
 }

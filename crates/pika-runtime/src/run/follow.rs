@@ -21,6 +21,12 @@ use crate::text::chain;
 
 /// Attaches in a row that end without a word in an unchanged guest before its runner counts as lost.
 const SILENT_MAX: u32 = 6;
+/// Starts with one nonce, where the guest says that it knows no such run.
+const STARTS_MAX: u32 = 3;
+/// Exit statuses of the runner's own (see its module `runner_cli`).
+const RUNNER_FAILED: i32 = 2;
+const RUNNER_LOST: i32 = 3;
+const RUNNER_NO_RUN: i32 = 4;
 /// Attaches in a row that bring no byte although the record tells of more.
 const SHORT_MAX: u32 = 3;
 const PAUSE_FIRST: Duration = Duration::from_millis(20);
@@ -38,8 +44,11 @@ pub(super) struct Follow<'a> {
     sink: &'a mut dyn LogSink,
     progress: Progress,
     limits: Limits,
-    /// The request, until it is known that the guest has it.
-    start: Option<Bytes>,
+    /// The request, where this process starts the run.
+    request: Option<Bytes>,
+    /// Whether the next attach starts the run. Starting again with the same nonce changes nothing in the guest.
+    ask_start: bool,
+    starts: u32,
     boot_until: Instant,
     /// The run's own deadline, for reports.
     run_secs: u64,
@@ -86,7 +95,9 @@ impl<'a> Follow<'a> {
                 run_until: None,
                 idle,
             },
-            start: None,
+            request: None,
+            ask_start: false,
+            starts: 0,
             boot_until: now + boot,
             run_secs: 0,
             silent: 0,
@@ -103,7 +114,8 @@ impl<'a> Follow<'a> {
             boot + Duration::from_secs(timeout_secs) + self.runtimes.config().timeouts.run_backstop;
         self.limits.run_until = Some(Instant::now() + backstop);
         self.run_secs = timeout_secs;
-        self.start = Some(request);
+        self.request = Some(request);
+        self.ask_start = true;
     }
 
     pub(super) async fn until_over(mut self) -> Result<RunReport, RunError> {
@@ -122,13 +134,14 @@ impl<'a> Follow<'a> {
     async fn attach_once(&mut self) -> Result<Next, RunError> {
         let before = self.progress.received;
         self.attaches += 1;
-        let ask = match &self.start {
-            Some(request) => Ask::Start {
+        let asked_start = self.ask_start;
+        let ask = match &self.request {
+            Some(request) if asked_start => Ask::Start {
                 request: request.clone(),
                 boot: self.boot_until.saturating_duration_since(Instant::now()),
                 required_mounts: &self.runtime.required_mounts,
             },
-            None => Ask::Attach,
+            _ => Ask::Attach,
         };
         let wait = self.runtimes.config().timeouts.attach;
         let run = RunAt {
@@ -142,9 +155,10 @@ impl<'a> Follow<'a> {
         }
         match end {
             AttachEnd::Over(exec, words) => {
-                self.start = None;
+                self.starts += u32::from(asked_start);
+                self.ask_start = false;
                 let attached = judge_attach(&exec, words, &self.nonce, self.progress.received);
-                Ok(self.after(attached).await)
+                Ok(self.after(attached, asked_start).await)
             }
             AttachEnd::NotStarted(cause) => Ok(self.not_started(cause).await),
             AttachEnd::BootDeadline => Ok(Next::TimedOut(RunDeadline::Boot)),
@@ -164,7 +178,7 @@ impl<'a> Follow<'a> {
         }
     }
 
-    async fn after(&mut self, attached: Attached) -> Next {
+    async fn after(&mut self, attached: Attached, asked_start: bool) -> Next {
         match attached {
             Attached::Record(record) => Next::Ended(record),
             Attached::Continue => {
@@ -184,8 +198,32 @@ impl<'a> Follow<'a> {
                 Next::Infrastructure(InfrastructureKind::LogMismatch, cause)
             }
             Attached::Mismatch(kind, cause) => Next::Infrastructure(kind, cause),
-            Attached::Silent { cause } => {
-                self.look_at_guest(cause, InfrastructureKind::RunnerLost)
+            Attached::Silent { cause, status } => self.silence(cause, status, asked_start).await,
+        }
+    }
+
+    /// The runner ended without a record. Its exit status says why, if it is one of its own; in any case the instance
+    /// is looked at first.
+    async fn silence(&mut self, cause: String, status: Option<i32>, asked_start: bool) -> Next {
+        match status {
+            Some(RUNNER_FAILED) if asked_start => {
+                self.look_at_guest(cause, InfrastructureKind::RunnerFailed, true)
+                    .await
+            }
+            Some(RUNNER_LOST) => {
+                self.look_at_guest(cause, InfrastructureKind::RunnerLost, true)
+                    .await
+            }
+            Some(RUNNER_NO_RUN) => {
+                let again = self.request.is_some()
+                    && self.progress.received == 0
+                    && self.starts < STARTS_MAX;
+                self.ask_start = again;
+                self.look_at_guest(cause, InfrastructureKind::RunnerLost, !again)
+                    .await
+            }
+            _ => {
+                self.look_at_guest(cause, InfrastructureKind::RunnerLost, false)
                     .await
             }
         }
@@ -193,18 +231,24 @@ impl<'a> Follow<'a> {
 
     /// The exec did not even begin. Before the first start that is a guest that is not up yet.
     async fn not_started(&mut self, cause: String) -> Next {
-        if self.start.is_some() {
+        if self.ask_start {
             if Instant::now() >= self.boot_until {
                 return Next::TimedOut(RunDeadline::Boot);
             }
             self.silent = 0;
         }
-        self.look_at_guest(cause, InfrastructureKind::GuestDied)
+        self.look_at_guest(cause, InfrastructureKind::GuestDied, false)
             .await
     }
 
-    /// Decides by the instance itself whether the run can still be followed, and waits a little if so.
-    async fn look_at_guest(&mut self, cause: String, lost: InfrastructureKind) -> Next {
+    /// Decides by the instance itself whether the run can still be followed, and waits a little if so. In an unchanged
+    /// guest it is `lost` after several silent attaches, or at once if that is certain.
+    async fn look_at_guest(
+        &mut self,
+        cause: String,
+        lost: InfrastructureKind,
+        certain: bool,
+    ) -> Next {
         let seen = match self.runtimes.look(&self.client, &self.runtime.id).await {
             Ok(seen) => seen,
             Err(error) => return self.unreachable(error.kind(), chain(&error)).await,
@@ -229,7 +273,7 @@ impl<'a> Follow<'a> {
             return self.pause().await;
         }
         self.silent += 1;
-        if self.silent >= SILENT_MAX {
+        if certain || self.silent >= SILENT_MAX {
             return Next::Infrastructure(lost, cause);
         }
         self.pause().await

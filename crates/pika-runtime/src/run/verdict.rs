@@ -77,8 +77,10 @@ pub enum Attached {
     Mismatch(InfrastructureKind, String),
     /// No record and no word: only a look at the instance can say what happened.
     Silent {
-        /// What the exec ended with, if it ended.
+        /// What was seen.
         cause: String,
+        /// The runner's exit status, if the exec ended.
+        status: Option<i32>,
     },
 }
 
@@ -104,24 +106,28 @@ pub enum LastWords {
 
 /// Judges one attach. `received` is the number of log bytes from the start of the run, earlier attaches included.
 pub fn judge_attach(exec: &ExecEnd, words: LastWords, nonce: &str, received: u64) -> Attached {
-    match (exec, words) {
-        (ExecEnd::Exited(0), LastWords::Record(record)) => judge_record(record, nonce, received),
-        (ExecEnd::Exited(0), LastWords::Continue) => Attached::Continue,
-        (ExecEnd::Exited(0), LastWords::None(said)) => Attached::Silent {
-            cause: format!("the attach ended without a record{}", quoted(&said)),
-        },
-        (ExecEnd::Exited(code), words) => {
-            // A record on an exec that did not end 0 is no record: a guest that is forced down ends an exec with
-            // 137 and a clean end of its streams.
-            let said = match words {
-                LastWords::None(said) => said,
-                LastWords::Record(_) | LastWords::Continue => String::new(),
-            };
-            Attached::Silent {
-                cause: format!("the attach ended with status {code}{}", quoted(&said)),
-            }
+    let said = match words {
+        LastWords::Record(record) if *exec == ExecEnd::Exited(0) => {
+            return judge_record(record, nonce, received);
         }
-        (ExecEnd::Broken(why), _) => Attached::Silent { cause: why.clone() },
+        LastWords::Continue if *exec == ExecEnd::Exited(0) => return Attached::Continue,
+        // A record on an exec that did not end 0 is no record: a guest that is forced down ends an exec with 137 and
+        // a clean end of its streams.
+        LastWords::Record(_) | LastWords::Continue => String::new(),
+        LastWords::None(said) => said,
+    };
+    match exec {
+        ExecEnd::Exited(code) => Attached::Silent {
+            cause: format!(
+                "the attach ended with status {code} and without a record{}",
+                quoted(&said)
+            ),
+            status: Some(*code),
+        },
+        ExecEnd::Broken(why) => Attached::Silent {
+            cause: why.clone(),
+            status: None,
+        },
     }
 }
 
@@ -261,3 +267,7 @@ pub fn end_text(end: &RunEnd) -> String {
         RunEnd::RunnerFailed { reason } => format!("the runner failed: {reason}"),
     }
 }
+
+#[cfg(test)]
+#[path = "verdict_tests.rs"]
+mod tests;
