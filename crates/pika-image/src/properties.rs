@@ -14,6 +14,10 @@ use pika_incus_guest_role::{DEBIAN_SUITE, RoleFacts};
 pub(crate) const KIND: &str = "pika.kind";
 /// Value of [`KIND`].
 pub(crate) const KIND_IMAGE: &str = "image";
+/// Property: the alias that an image lost and is kept for.
+pub(crate) const ROLLBACK_FOR: &str = "pika.rollback_for";
+/// Property: when it lost the alias.
+pub(crate) const SUPERSEDED_AT: &str = "pika.superseded_at";
 
 /// Properties that are part of the image's own metadata.
 pub(crate) fn for_metadata(role: &RoleFacts, input_digest: &str) -> BTreeMap<String, String> {
