@@ -2,7 +2,9 @@
 //!
 //! Owns how the repository is checked, shown and measured. Nothing of the product depends on it.
 
+mod demo;
 mod deny;
+mod host;
 mod phases;
 mod test;
 mod tidy;
@@ -24,6 +26,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run this repository's lanes in throw-away Incus instances, on a machine with nothing but a Rust toolchain.
+    Demo(demo::Options),
     /// Check licences, sources and bans of the dependency tree.
     Deny,
     /// Check everything: format, lints, dependencies, and all tests, those on a real Incus daemon among them.
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
 #[expect(clippy::print_stdout, reason = "a command line prints its result")]
 fn run(root: &Path, command: &Command) -> Result<()> {
     match command {
+        Command::Demo(options) => demo::run(root, options)?,
         Command::Test(options) => test::run(root, options)?,
         Command::Deny => println!("{}", deny::run(root)?),
         Command::Tidy => println!("{}", tidy::run(root)?),

@@ -8,4 +8,5 @@ pub mod fake;
 pub mod install;
 pub mod program;
 pub mod stack;
+pub mod system;
 pub mod wait;

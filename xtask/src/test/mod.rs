@@ -10,9 +10,10 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
+use pikahut::{daemon, stack};
 
 use crate::phases::Phases;
-use crate::{deny, tidy};
+use crate::{deny, host, tidy};
 use runner::{Counts, Runner};
 
 /// Tests that need no daemon: those inside `src/`.
@@ -68,6 +69,9 @@ impl Options {
 /// Runs the checks; an error when one of them failed or a test did not run.
 #[expect(clippy::print_stdout, reason = "a command line prints its result")]
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
+    if options.clean {
+        return clean();
+    }
     let mut phases = Phases::new();
     if options.wants(Part::Format) {
         phases.run("format", || cargo(root, &["fmt", "--all", "--", "--check"]));
@@ -123,15 +127,63 @@ fn run_tests(root: &Path, options: &Options, phases: &mut Phases) -> Vec<String>
         });
     }
     if options.wants(Part::Daemon) {
-        phases.run("tests with Incus", || {
-            let outcome = runner.run(DAEMON_FILTER, &[])?;
-            outcome.conclude(&mut ran, &mut closing)
-        });
+        run_daemon_tests(&runner, phases, &mut ran, &mut closing);
     }
     if options.wants_every_test() {
         phases.run("every test ran", || runner.compare(&ran));
     }
     closing
+}
+
+/// Starts a daemon for the tests, runs them, and looks for what they and it left.
+fn run_daemon_tests(
+    runner: &Runner,
+    phases: &mut Phases,
+    ran: &mut Counts,
+    closing: &mut Vec<String>,
+) {
+    if !phases.run("Incus on this machine", host::prepare) {
+        return;
+    }
+    let started = phases.attempt("daemon for the tests", || {
+        stack::sweep();
+        let daemon = stack::start_for_tests()?;
+        let note = daemon.dir().display().to_string();
+        Ok((daemon, note))
+    });
+    let Some(daemon) = started else {
+        return;
+    };
+    let client = daemon.client();
+    phases.run("runner image", || host::runner_image(&client, daemon.dir()));
+    phases.run("tests with Incus", || {
+        let dir = daemon.dir().as_os_str().to_owned();
+        let outcome = runner.run(DAEMON_FILTER, &[(stack::INCUS_DIR_VARIABLE, dir)])?;
+        outcome.conclude(ran, closing)
+    });
+    phases.run("nothing left", || {
+        let left = host::runtime()?.block_on(stack::left_in(&client))?;
+        if !left.is_empty() {
+            bail!(
+                "the tests left in {}: {}",
+                daemon.dir().display(),
+                left.join(", ")
+            );
+        }
+        daemon.clean_blocking()?;
+        let orphans = stack::sweep();
+        if !orphans.is_empty() {
+            bail!("the tests left whole daemons: {orphans:?}");
+        }
+        Ok(String::new())
+    });
+}
+
+/// Removes the daemon that bare runs of the test runner share, and orphans.
+fn clean() -> Result<()> {
+    stack::sweep();
+    daemon::clean(&stack::checkout_dir("test"))?;
+    Ok(())
 }
 
 fn cargo(root: &Path, arguments: &[&str]) -> Result<String> {

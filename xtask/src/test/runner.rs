@@ -58,10 +58,10 @@ impl Outcome {
     pub(super) fn conclude(self, ran: &mut Counts, closing: &mut Vec<String>) -> Result<String> {
         ran.ran += self.counts.ran;
         ran.ignored += self.counts.ignored;
-        let last = self.closing.join("; ");
+        let last = self.closing.first().cloned().unwrap_or_default();
         closing.extend(self.closing);
         if !self.status.success() {
-            bail!("the test runner ended with {}: {last}", self.status);
+            bail!("{last} (the test runner ended with {})", self.status);
         }
         if self.counts.ran == 0 {
             bail!("no test ran");

@@ -74,12 +74,14 @@ pub async fn ensure_runner_image(
 ) -> Result<String, ImageError> {
     let _lock = lock(dir).await?;
     let stamp_path = dir.join("runner-image.json");
+    // Whoever names a daemon for a whole run has looked after its image before.
+    let is_given = std::env::var_os(super::INCUS_DIR_VARIABLE).is_some();
     let run =
         std::env::var("NEXTEST_RUN_ID").unwrap_or_else(|_| format!("pid-{}", std::process::id()));
     if let Some(stamp) = fs_err::read(&stamp_path)
         .ok()
         .and_then(|bytes| serde_json::from_slice::<Stamp>(&bytes).ok())
-        .filter(|stamp| stamp.run == run)
+        .filter(|stamp| is_given || stamp.run == run)
     {
         return Ok(stamp.alias);
     }

@@ -5,6 +5,16 @@
 use pika_incus::types::Config;
 use pika_incus::{Client, Error, Filter, OperationStatus};
 
+/// Everything in a daemon but its images: instances and volumes of every owner, running operations. In words.
+pub async fn left_in(client: &Client) -> Result<Vec<String>, Error> {
+    // Every name starts with nothing.
+    let left = left_of(client, "", "").await?;
+    Ok(left
+        .into_iter()
+        .filter(|thing| !thing.starts_with("image "))
+        .collect())
+}
+
 /// Everything with this owner id in its configuration or with a name that starts with the prefix, in words.
 pub async fn left_of(client: &Client, owner: &str, prefix: &str) -> Result<Vec<String>, Error> {
     let ours = |name: &str, config: &Config| {

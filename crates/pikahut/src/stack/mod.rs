@@ -28,7 +28,7 @@ use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest as _, Sha256};
 
 pub use image::{ImageError, ensure_runner_image, ensure_tiny_image, image_cache};
-pub use inventory::left_of;
+pub use inventory::{left_in, left_of};
 
 use crate::daemon::{self, Lifetime, Pool, PrivateIncus, PrivateIncusConfig, StartError, blocking};
 use crate::install::{self, InotifyError};
