@@ -6,11 +6,14 @@
 //! only through `pika-runtime`. A job's verdict comes from that crate's run report and from nothing
 //! else.
 
+pub mod doctor;
 pub mod engine;
 mod excerpt;
 pub mod git;
+pub mod host;
 pub mod job;
 pub mod lanes;
+pub mod logs;
 pub mod operator;
 pub mod outcome;
 pub mod record;

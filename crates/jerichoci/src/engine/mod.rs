@@ -29,6 +29,7 @@ pub use event::{JobPhase, RunEvent};
 pub use recover::Recovered;
 pub use run::{RunRequest, RunSummary};
 pub use schedule::Capacity;
+pub use verdict::chain;
 
 use crate::git::{GitError, Repository};
 use crate::operator::OperatorConfig;
@@ -147,6 +148,10 @@ impl Engine {
     /// The client of the configured project, for looking only.
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    pub(crate) fn runtimes(&self) -> &Runtimes {
+        &self.runtimes
     }
 
     /// The operator's configuration.

@@ -137,7 +137,7 @@ pub(super) fn outcome_of_run_error(error: &RunError) -> JobOutcome {
 }
 
 /// An error with its causes, each once, on one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
+pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

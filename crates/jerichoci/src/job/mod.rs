@@ -155,7 +155,7 @@ impl JobSpec {
     }
 
     /// The spec with ids of no run, to find what is wrong before anything starts.
-    fn probe(&self) -> RuntimeSpec {
+    pub(crate) fn probe(&self) -> RuntimeSpec {
         self.spec(
             "probe".to_owned(),
             ci_instance_name("probe", &self.lane, 1),

@@ -1,0 +1,294 @@
+//! Reading a job's log: following it, and finding the lines that a person wants to see first.
+//!
+//! A log is bytes that a job wrote: not UTF-8, not lines, and full of escape sequences if it likes.
+//! Nothing here decides anything about the job.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+/// Longest line that is held; a longer one comes in pieces.
+pub const LINE_BYTES_MAX: usize = 64 * 1024;
+/// How much of a log's end is searched for the first error.
+const SEARCHED_BYTES: u64 = 256 * 1024;
+const READ_BYTES: usize = 64 * 1024;
+
+/// Follows a log file from a byte on, line by line. Each call of [`LogFollower::read_lines`] takes in what
+/// came since.
+#[derive(Debug)]
+pub struct LogFollower {
+    path: PathBuf,
+    file: Option<File>,
+    partial: Vec<u8>,
+}
+
+impl LogFollower {
+    /// A follower of the log at `path`, which need not be there yet.
+    pub fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            file: None,
+            partial: Vec::new(),
+        }
+    }
+
+    /// Gives every line that is complete by now to `take`, without its newline.
+    pub fn read_lines(&mut self, mut take: impl FnMut(&[u8])) -> std::io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => match File::open(&self.path) {
+                Ok(file) => self.file.insert(file),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(error),
+            },
+        };
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            let count = file.read(&mut buffer)?;
+            if count == 0 {
+                return Ok(());
+            }
+            for piece in buffer[..count].split_inclusive(|byte| *byte == b'\n') {
+                self.partial.extend_from_slice(piece);
+                if self.partial.last() == Some(&b'\n') {
+                    self.partial.pop();
+                    take(&self.partial);
+                    self.partial.clear();
+                } else if self.partial.len() >= LINE_BYTES_MAX {
+                    take(&self.partial);
+                    self.partial.clear();
+                }
+            }
+        }
+    }
+
+    /// The beginning of a line whose end has not come yet.
+    pub fn partial(&self) -> &[u8] {
+        &self.partial
+    }
+
+    /// Gives what is left after the last newline, once nothing more can come.
+    pub fn finish(&mut self, mut take: impl FnMut(&[u8])) -> std::io::Result<()> {
+        self.read_lines(&mut take)?;
+        if !self.partial.is_empty() {
+            take(&std::mem::take(&mut self.partial));
+        }
+        Ok(())
+    }
+}
+
+/// A line as text that is safe to show: what isn't UTF-8 replaced, of a line that was written over itself
+/// the last state, and no escape sequence or control character but colours where `colours` allows them.
+pub fn printable(line: &[u8], colours: bool) -> String {
+    let text = String::from_utf8_lossy(line);
+    let text = text.trim_end_matches('\r');
+    let last_state = text.rsplit('\r').next().unwrap_or(text);
+    let mut shown = String::with_capacity(last_state.len());
+    let mut rest = last_state;
+    let mut coloured = false;
+    while let Some(at) = rest.find(|c: char| c.is_control() && c != '\t') {
+        shown.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let (sequence, after) = escape_sequence(rest);
+        if colours && is_colour(sequence) {
+            shown.push_str(sequence);
+            coloured = true;
+        }
+        rest = after;
+    }
+    shown.push_str(rest);
+    if coloured {
+        shown.push_str("\u{1b}[0m");
+    }
+    shown
+}
+
+/// The control character or whole escape sequence that `text` begins with, and what follows it.
+fn escape_sequence(text: &str) -> (&str, &str) {
+    let mut chars = text.char_indices();
+    let first_ends = chars.next().map_or(0, |(_, c)| c.len_utf8());
+    let is_csi = text.starts_with("\u{1b}[");
+    let is_string = ["\u{1b}]", "\u{1b}P", "\u{1b}X", "\u{1b}^", "\u{1b}_"]
+        .iter()
+        .any(|start| text.starts_with(start));
+    let end = if is_csi {
+        text[2..]
+            .find(|c: char| ('\u{40}'..='\u{7e}').contains(&c))
+            .map_or(text.len(), |at| at + 3)
+    } else if is_string {
+        // Ends with BEL or ST; one that doesn't end takes the rest of the line with it.
+        let bell = text.find('\u{7}').map(|at| at + 1);
+        let terminator = text.find("\u{1b}\\").map(|at| at + 2);
+        bell.into_iter()
+            .chain(terminator)
+            .min()
+            .unwrap_or(text.len())
+    } else if text.starts_with('\u{1b}') {
+        chars.next().map_or(text.len(), |(at, c)| at + c.len_utf8())
+    } else {
+        first_ends
+    };
+    text.split_at(end)
+}
+
+fn is_colour(sequence: &str) -> bool {
+    sequence
+        .strip_prefix("\u{1b}[")
+        .and_then(|rest| rest.strip_suffix('m'))
+        .is_some_and(|codes| {
+            codes
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || byte == b';' || byte == b':')
+        })
+}
+
+/// The lines that most likely say what went wrong: from the first that looks like an error on, or the last
+/// ones. At most `lines_max`; empty if there is no log.
+pub fn first_error_lines(log: &Path, lines_max: usize) -> Vec<String> {
+    let Ok(text) = read_end(log) else {
+        return Vec::new();
+    };
+    let lines: Vec<String> = text
+        .split(|byte| *byte == b'\n')
+        .map(|line| printable(line, false).trim_end().to_owned())
+        .filter(|line| !line.is_empty())
+        .collect();
+    let from = lines
+        .iter()
+        .position(|line| looks_like_error(line))
+        .unwrap_or(lines.len().saturating_sub(lines_max));
+    lines.into_iter().skip(from).take(lines_max).collect()
+}
+
+fn read_end(log: &Path) -> std::io::Result<Vec<u8>> {
+    let mut file = File::open(log)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(SEARCHED_BYTES)))?;
+    let mut text = Vec::new();
+    file.take(SEARCHED_BYTES).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+fn looks_like_error(line: &str) -> bool {
+    let line = line.trim_start();
+    let starts = [
+        "error:", "error[", "Error:", "ERROR", "fatal:", "FAIL ", "FAILED", "E   ", "Diff in ",
+    ];
+    let holds = [
+        "panicked at",
+        "Traceback (most recent call last)",
+        "Segmentation fault",
+        ": command not found",
+        ": error:",
+        "No such file or directory",
+    ];
+    starts.iter().any(|start| line.starts_with(start))
+        || holds.iter().any(|part| line.contains(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_come_once_and_whole() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("log");
+        let mut follower = LogFollower::new(path.clone());
+        let mut seen: Vec<Vec<u8>> = Vec::new();
+        follower
+            .read_lines(|line| seen.push(line.to_vec()))
+            .expect("no file yet");
+        std::fs::write(&path, b"one\ntw").expect("written");
+        follower
+            .read_lines(|line| seen.push(line.to_vec()))
+            .expect("read");
+        assert_eq!((seen.len(), follower.partial()), (1, b"tw".as_slice()));
+        let mut file = File::options().append(true).open(&path).expect("opened");
+        std::io::Write::write_all(&mut file, b"o\n\n\xfflast").expect("written");
+        follower
+            .finish(|line| seen.push(line.to_vec()))
+            .expect("read");
+        assert_eq!(
+            seen,
+            [
+                b"one".to_vec(),
+                b"two".to_vec(),
+                b"".to_vec(),
+                b"\xfflast".to_vec()
+            ]
+        );
+    }
+
+    #[test]
+    fn a_line_without_end_comes_in_pieces() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("log");
+        std::fs::write(&path, vec![b'x'; 3 * LINE_BYTES_MAX]).expect("written");
+        let (mut pieces, mut bytes) = (0, 0);
+        LogFollower::new(path)
+            .finish(|line| {
+                pieces += 1;
+                bytes += line.len();
+            })
+            .expect("read");
+        assert!(
+            pieces >= 3 && bytes == 3 * LINE_BYTES_MAX,
+            "{pieces} {bytes}"
+        );
+    }
+
+    #[test]
+    fn nothing_but_colours_reaches_a_terminal() {
+        assert_eq!(
+            printable(b"\x1b[31mred\x1b[0m", true),
+            "\u{1b}[31mred\u{1b}[0m\u{1b}[0m"
+        );
+        assert_eq!(printable(b"\x1b[31mred\x1b[0m", false), "red");
+        for hostile in [
+            b"a\x1b]0;title\x07b".as_slice(),
+            b"a\x1b]8;;http://x\x1b\\b",
+            b"a\x1b[2Jb",
+            b"a\x1b[10;10Hb",
+            b"a\x1bcb",
+            b"a\x07\x08b",
+            b"a\x1bP1$r\x1b\\b",
+            b"a\xc2\x9bb",
+        ] {
+            let shown = printable(hostile, true);
+            assert!(
+                shown.starts_with('a') && shown.ends_with('b') && !shown.contains(char::is_control),
+                "{shown:?}"
+            );
+        }
+        assert_eq!(printable(b"a\x1b]unfinished", true), "a");
+        assert_eq!(printable(b"10%\r50%\r100%\r", true), "100%");
+        assert_eq!(printable(b"\xff\tx", true), "\u{fffd}\tx");
+    }
+
+    #[test]
+    fn the_first_error_is_found_and_else_the_end() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("log");
+        std::fs::write(
+            &path,
+            "Compiling\nerror[E0308]: mismatched\n --> src\n\nnote\nmore\n",
+        )
+        .expect("written");
+        assert_eq!(
+            first_error_lines(&path, 3),
+            ["error[E0308]: mismatched", " --> src", "note"]
+        );
+        std::fs::write(&path, "1\n2\n3\n4\n").expect("written");
+        assert_eq!(first_error_lines(&path, 2), ["3", "4"]);
+        assert!(first_error_lines(&dir.path().join("none"), 2).is_empty());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_become_a_line_without_controls(line in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..80)) {
+            let shown = printable(&line, false);
+            proptest::prop_assert!(!shown.contains(|c: char| c.is_control() && c != '\t'));
+        }
+    }
+}
