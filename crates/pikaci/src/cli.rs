@@ -1,0 +1,145 @@
+//! The arguments.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// Runs a repository's CI lanes in throw-away Incus instances.
+///
+/// A lane is a command of `ci/forge-lanes.toml`. Each one runs in an instance of its own, on a snapshot of
+/// the work tree as it is, and the instance is removed afterwards.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pikaci",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+#[command(
+    after_help = "Exit codes: 0 passed, 1 a lane failed, 2 usage or configuration, 3 infrastructure, \
+    4 timed out, 5 nothing ran, 130 cancelled."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Work tree; the one around the current directory by default
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) repo: Option<PathBuf>,
+    /// The operator's configuration [env: PIKACI_CONFIG] [default: ~/.config/pikaci/config.toml, then /etc/pikaci/config.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Socket of the Incus daemon [env: PIKACI_INCUS_SOCKET]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run lanes
+    Run(RunArguments),
+    /// List runs, newest first
+    List(ListArguments),
+    /// Show a run and its lanes
+    Status(StatusArguments),
+    /// Show or follow logs
+    Logs(LogsArguments),
+    /// List collected artifacts
+    Artifacts(ArtifactsArguments),
+    /// List the lanes of the repository
+    Lanes(OutputArguments),
+    /// Look at everything that a run needs
+    Doctor(OutputArguments),
+    /// Write completions for a shell to stdout
+    Completions(CompletionsArguments),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people
+    Human,
+    /// One JSON document on stdout
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    /// Lanes to run, by id; what they need runs too
+    #[arg(value_name = "LANE", required_unless_present = "all")]
+    pub(crate) lanes: Vec<String>,
+    /// Run every lane
+    #[arg(long, conflicts_with = "lanes")]
+    pub(crate) all: bool,
+    /// Take the nightly lanes instead of the branch lanes
+    #[arg(long)]
+    pub(crate) nightly: bool,
+    /// Lanes at once; from cores and memory by default
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) jobs: Option<u16>,
+    /// Start nothing more after the first lane that does not pass
+    #[arg(long, conflicts_with = "keep_going")]
+    pub(crate) fail_fast: bool,
+    /// Go on after lanes that do not pass, even where the lanes file says not to
+    #[arg(long)]
+    pub(crate) keep_going: bool,
+    /// Show every line that lanes write, on a terminal too
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OutputArguments {
+    /// What stdout carries
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArguments {
+    /// At most so many
+    #[arg(short = 'n', long, default_value_t = 20, value_name = "N")]
+    pub(crate) limit: usize,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArguments {
+    /// Run, or a clear part of its id; the newest by default
+    pub(crate) run: Option<String>,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArguments {
+    /// Run, or a clear part of its id; or, with nothing else, a lane of the newest run
+    pub(crate) run: Option<String>,
+    /// Lane; all lanes by default
+    pub(crate) lane: Option<String>,
+    /// Go on until the run is over
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ArtifactsArguments {
+    /// Run, or a clear part of its id; the newest by default
+    pub(crate) run: Option<String>,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArguments {
+    /// The shell
+    pub(crate) shell: Shell,
+}

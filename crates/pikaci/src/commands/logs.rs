@@ -1,0 +1,135 @@
+//! `pikaci logs`
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use jerichoci::logs::{LogFollower, printable};
+use jerichoci::record::{RunDir, StoreError};
+
+use crate::cli::{Global, LogsArguments};
+use crate::context::Context;
+use crate::exit::{CommandError, Exit};
+use crate::style;
+use crate::view::{padded, talk, widest};
+
+/// How often a log that is followed is looked at.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
+
+pub(crate) async fn logs(global: &Global, arguments: &LogsArguments) -> Result<Exit, CommandError> {
+    let context = Context::open(global)?;
+    let (run, lane) = chosen(&context, arguments)?;
+    let record = run.read()?;
+    let lanes = match lane {
+        Some(lane) if !record.lanes.contains(&lane) => {
+            let error =
+                CommandError::new(Exit::Usage, format!("run {} has no lane `{lane}`", run.id));
+            return Err(error.with_hint(format!("it has: {}", record.lanes.join(", "))));
+        }
+        Some(lane) => vec![lane],
+        None => record.lanes,
+    };
+    let mut printer = Printer::new(&lanes);
+    let mut open: Vec<(String, LogFollower)> = lanes
+        .iter()
+        .map(|lane| (lane.clone(), LogFollower::new(run.job(lane).log_path())))
+        .collect();
+    let mut found = false;
+    while !open.is_empty() {
+        let is_dead = arguments.follow && run.try_lock()?.is_some();
+        let mut still_open = Vec::new();
+        for (lane, mut follower) in open {
+            // Asked before reading, so that what is written in between is read too.
+            let is_over = !arguments.follow || is_dead || run.job(&lane).read_result()?.is_some();
+            let read = if is_over {
+                follower.finish(|line| printer.line(&lane, line))
+            } else {
+                follower.read_lines(|line| printer.line(&lane, line))
+            };
+            let path = run.job(&lane).log_path();
+            read.map_err(|error| {
+                CommandError::infrastructure(&format!("{} can't be read", path.display()), &error)
+            })?;
+            found |= path.exists();
+            if !is_over {
+                still_open.push((lane, follower));
+            }
+        }
+        open = still_open;
+        if printer.reader_is_gone {
+            return Ok(Exit::Passed);
+        }
+        if !open.is_empty() {
+            tokio::time::sleep(FOLLOW_INTERVAL).await;
+        }
+    }
+    if !found {
+        talk::note("no log: the lanes did not start");
+    }
+    Ok(Exit::Passed)
+}
+
+/// `logs RUN LANE`, `logs RUN`, `logs LANE`, `logs`.
+fn chosen(
+    context: &Context,
+    arguments: &LogsArguments,
+) -> Result<(RunDir, Option<String>), CommandError> {
+    let store = context.engine.store();
+    match (&arguments.run, &arguments.lane) {
+        (Some(run), Some(lane)) => Ok((store.find(Some(run))?, Some(lane.clone()))),
+        (Some(text), None) => match store.find(Some(text)) {
+            Ok(run) => Ok((run, None)),
+            Err(StoreError::NoSuchRun { .. }) => {
+                let newest = store.find(None)?;
+                let is_lane = newest.read()?.lanes.contains(text);
+                let message =
+                    format!("neither a run nor a lane of the newest run is called {text}");
+                let hint = "`pikaci list` shows the runs, `pikaci status` the newest one";
+                if is_lane {
+                    Ok((newest, Some(text.clone())))
+                } else {
+                    Err(CommandError::new(Exit::Usage, message).with_hint(hint))
+                }
+            }
+            Err(error) => Err(error.into()),
+        },
+        _ => Ok((store.find(None)?, None)),
+    }
+}
+
+/// The bytes of one lane as they are, or the lines of several with their lane before them.
+struct Printer {
+    name_width: Option<usize>,
+    for_terminal: bool,
+    reader_is_gone: bool,
+}
+
+impl Printer {
+    fn new(lanes: &[String]) -> Self {
+        let name_width = (lanes.len() > 1).then(|| widest(lanes.iter().map(String::as_str)));
+        Self {
+            name_width,
+            for_terminal: std::io::stdout().is_terminal(),
+            reader_is_gone: false,
+        }
+    }
+
+    fn line(&mut self, lane: &str, line: &[u8]) {
+        let mut out = std::io::stdout().lock();
+        let prefix = self
+            .name_width
+            .map(|width| format!("{} | ", padded(lane, width)))
+            .unwrap_or_default();
+        let written = if self.for_terminal {
+            let prefix = style::paint(style::QUIET, &prefix);
+            writeln!(
+                anstream::AutoStream::auto(out),
+                "{prefix}{}",
+                printable(line, true)
+            )
+        } else {
+            let parts = [prefix.as_bytes(), line, b"\n"];
+            parts.iter().try_for_each(|part| out.write_all(part))
+        };
+        self.reader_is_gone |= written.is_err();
+    }
+}

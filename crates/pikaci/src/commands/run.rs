@@ -1,0 +1,216 @@
+//! `pikaci run`
+
+use std::collections::BTreeSet;
+use std::io::IsTerminal;
+
+use jerichoci::engine::{CancelLevel, CancelSource, RunRequest, RunSummary};
+use jerichoci::host::HostFacts;
+use jerichoci::job::JobSpec;
+use jerichoci::lanes::{Lane, LanesFile, Section, format_duration};
+use jerichoci::outcome::RunVerdict;
+use jerichoci::record::JobResult;
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::{print_json, write_out};
+use crate::cli::{Global, Output, RunArguments};
+use crate::context::Context;
+use crate::exit::{CommandError, Exit};
+use crate::view::{Show, summary, talk, watch};
+
+/// What `--output json` prints.
+#[derive(Serialize)]
+struct RunDocument<'a> {
+    schema_version: u32,
+    run_id: &'a str,
+    dir: String,
+    verdict: RunVerdict,
+    exit_code: u8,
+    lanes: &'a [JobResult],
+    troubles: &'a [String],
+}
+
+pub(crate) async fn run(global: &Global, arguments: RunArguments) -> Result<Exit, CommandError> {
+    let context = Context::open(global)?;
+    let file = context.lanes()?;
+    let jobs = chosen_jobs(&context, &file, &arguments)?;
+    context.settle_interrupted_runs().await;
+    let wanted = arguments
+        .jobs
+        .map(usize::from)
+        .or(context.engine.operator().defaults.parallel);
+    let capacity = HostFacts::look().capacity(wanted);
+    if wanted.is_some_and(|wanted| capacity.jobs < wanted) {
+        talk::warn(&format!(
+            "only {} lanes at once: more guests would not live under this machine's inotify limit",
+            capacity.jobs
+        ));
+        talk::hint("sysctl fs.inotify.max_user_instances=1024");
+    }
+    let keep_going = match (arguments.fail_fast, arguments.keep_going) {
+        (true, _) => Some(false),
+        (_, true) => Some(true),
+        _ => None,
+    };
+    let request = RunRequest {
+        jobs,
+        capacity,
+        keep_going,
+    };
+    let began = std::time::Instant::now();
+    let summary = drive(&context, request, show(&arguments)).await?;
+    let exit = Exit::of_run(&summary);
+    match arguments.output.output {
+        Output::Human => print_summary(&summary, &format_duration(began.elapsed()))?,
+        Output::Json => print_json(&RunDocument {
+            schema_version: 1,
+            run_id: summary.run_id.as_str(),
+            dir: summary.dir.display().to_string(),
+            verdict: summary.verdict,
+            exit_code: exit.code(),
+            lanes: &summary.results,
+            troubles: &summary.troubles,
+        })?,
+    }
+    for trouble in &summary.troubles {
+        talk::warn(trouble);
+    }
+    Ok(exit)
+}
+
+/// Runs, shows the run, and turns signals into cancelling.
+async fn drive(
+    context: &Context,
+    request: RunRequest,
+    show: Show,
+) -> Result<RunSummary, CommandError> {
+    let (source, cancel) = CancelSource::new("a signal");
+    let signals = tokio::spawn(raise_on_signals(source));
+    let (events, received) = mpsc::unbounded_channel();
+    let watching = tokio::spawn(watch(show, received));
+    let ended = context.engine.run(request, events, cancel).await;
+    // Every sender of events is gone with the run, so the view comes to its end.
+    watching.await.ok();
+    signals.abort();
+    Ok(ended?)
+}
+
+async fn raise_on_signals(source: CancelSource) {
+    let streams = [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+    ]
+    .map(signal);
+    let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = streams else {
+        return talk::warn("signals can't be caught: Ctrl-C leaves what the next command removes");
+    };
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+        match source.raise() {
+            CancelLevel::Clean => talk::note(
+                "stopping: commands get 5 s to end, then their instances are removed; again to stop at once",
+            ),
+            _ => talk::note(
+                "stopping at once: only the removal of the instances is waited for, and not long",
+            ),
+        }
+    }
+}
+
+fn show(arguments: &RunArguments) -> Show {
+    match arguments.output.output {
+        Output::Json => Show::Quiet,
+        Output::Human if std::io::stdout().is_terminal() && std::io::stderr().is_terminal() => {
+            Show::Live {
+                lines: arguments.verbose,
+            }
+        }
+        Output::Human => Show::Plain,
+    }
+}
+
+/// The jobs of the lanes that were asked for, and of what those need, in the order of the file.
+fn chosen_jobs(
+    context: &Context,
+    file: &LanesFile,
+    arguments: &RunArguments,
+) -> Result<Vec<JobSpec>, CommandError> {
+    let section = if arguments.nightly {
+        Section::Nightly
+    } else {
+        Section::Branch
+    };
+    let lanes = file.lanes(section);
+    let wanted = wanted_lanes(lanes, section, arguments)?;
+    let tag = context.engine.store().tag();
+    let job_context = context.job_context(&tag)?;
+    let (mut jobs, mut problems) = (Vec::new(), Vec::new());
+    for lane in lanes
+        .iter()
+        .filter(|lane| wanted.contains(lane.id.as_str()))
+    {
+        match JobSpec::new(section, lane, &job_context) {
+            Ok(job) => jobs.push(job),
+            Err(error) => problems.push(error.to_string()),
+        }
+    }
+    if problems.is_empty() {
+        return Ok(jobs);
+    }
+    let error = CommandError::new(Exit::Usage, problems.join("\n"));
+    Err(match &context.config_path {
+        Some(path) => error.with_hint(format!(
+            "the operator's configuration is {}",
+            path.display()
+        )),
+        None => error
+            .with_hint("there is no operator's configuration; --config or PIKACI_CONFIG names one"),
+    })
+}
+
+fn wanted_lanes<'a>(
+    lanes: &'a [Lane],
+    section: Section,
+    arguments: &'a RunArguments,
+) -> Result<BTreeSet<&'a str>, CommandError> {
+    if arguments.all {
+        if lanes.is_empty() {
+            let message = format!("the lanes file has no {} lanes", section.as_str());
+            return Err(CommandError::new(Exit::NothingRan, message));
+        }
+        return Ok(lanes.iter().map(|lane| lane.id.as_str()).collect());
+    }
+    let mut open: Vec<&str> = arguments.lanes.iter().map(String::as_str).collect();
+    let mut wanted = BTreeSet::new();
+    while let Some(id) = open.pop() {
+        let Some(lane) = lanes.iter().find(|lane| lane.id == id) else {
+            let known: Vec<&str> = lanes.iter().map(|lane| lane.id.as_str()).collect();
+            let message = format!("no {} lane has the id `{id}`", section.as_str());
+            let hint = if known.is_empty() {
+                "there is none".to_owned()
+            } else {
+                format!("there are: {}", known.join(", "))
+            };
+            return Err(CommandError::new(Exit::Usage, message).with_hint(hint));
+        };
+        if wanted.insert(lane.id.as_str()) {
+            open.extend(lane.needs.iter().map(String::as_str));
+        }
+    }
+    Ok(wanted)
+}
+
+fn print_summary(run: &RunSummary, took: &str) -> Result<(), CommandError> {
+    write_out(|out| {
+        use std::io::Write;
+        writeln!(out)?;
+        summary::lanes(out, &run.dir, &run.results)?;
+        summary::verdict(out, run.verdict, &run.results, took, &run.dir)
+    })
+}

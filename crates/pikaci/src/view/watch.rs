@@ -1,0 +1,234 @@
+//! Following a run: its events, and the logs of the lanes that run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jerichoci::engine::RunEvent;
+use jerichoci::logs::{LogFollower, first_error_lines, printable};
+use jerichoci::outcome::JobOutcome;
+use jerichoci::record::{JobResult, Removal};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::live::Live;
+use super::{job_duration, padded, talk, widest};
+use crate::style;
+
+/// How often logs are looked at for new lines.
+const LOG_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How a run is shown while it goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Show {
+    /// Lines that change, on a terminal; with every line of every lane above them if `lines`.
+    Live {
+        /// Whether every line is shown.
+        lines: bool,
+    },
+    /// `lane | line` on stdout.
+    Plain,
+    /// Nothing on stdout.
+    Quiet,
+}
+
+/// Shows a run until nobody can tell anything more about it.
+pub(crate) async fn watch(show: Show, mut events: UnboundedReceiver<RunEvent>) {
+    let mut watcher = Watcher::new(show);
+    let mut interval = tokio::time::interval(LOG_INTERVAL);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(event) => watcher.take(event),
+                None => break,
+            },
+            _ = interval.tick() => watcher.look_at_logs(),
+        }
+    }
+    watcher.end();
+}
+
+struct Watcher {
+    show: Show,
+    live: Option<Live>,
+    run_dir: PathBuf,
+    name_width: usize,
+    followed: BTreeMap<String, LogFollower>,
+    removing: BTreeSet<String>,
+    verdict_is_known: bool,
+}
+
+impl Watcher {
+    fn new(show: Show) -> Self {
+        Self {
+            show,
+            live: None,
+            run_dir: PathBuf::new(),
+            name_width: 0,
+            followed: BTreeMap::new(),
+            removing: BTreeSet::new(),
+            verdict_is_known: false,
+        }
+    }
+
+    fn take(&mut self, event: RunEvent) {
+        match event {
+            RunEvent::Started { run_id, dir, lanes } => {
+                self.run_dir = dir;
+                self.name_width = widest(lanes.iter().map(String::as_str));
+                if matches!(self.show, Show::Live { .. }) {
+                    self.live = Some(Live::new(self.name_width));
+                }
+                let count = if lanes.len() == 1 {
+                    "1 lane".to_owned()
+                } else {
+                    format!("{} lanes", lanes.len())
+                };
+                self.say(&format!("run {run_id}: {count}"));
+            }
+            RunEvent::Note { text } => self.say(&text),
+            RunEvent::Phase { lane, phase } => {
+                let log = self.run_dir.join("jobs").join(&lane).join("log");
+                self.followed
+                    .entry(lane.clone())
+                    .or_insert_with(|| LogFollower::new(log));
+                if let Some(live) = &mut self.live {
+                    live.phase(&lane, phase);
+                }
+            }
+            RunEvent::Finished { result } => self.finished(&result),
+            RunEvent::Artifacts { lane, record } => {
+                if let Some(error) = &record.error {
+                    self.say(&format!(
+                        "{lane}: artifacts could not be collected: {error}"
+                    ));
+                }
+            }
+            RunEvent::Verdict { .. } => {
+                self.verdict_is_known = true;
+                self.closing();
+            }
+            RunEvent::Removed { lane, removal } => {
+                self.removing.remove(&lane);
+                self.closing();
+                if let Removal::Stuck { why, .. } | Removal::Unknown { why } = removal {
+                    self.say(&format!("{lane}: the instance is not removed: {why}"));
+                }
+            }
+        }
+    }
+
+    fn finished(&mut self, result: &JobResult) {
+        self.look_at_log(&result.lane, true);
+        self.followed.remove(&result.lane);
+        if result.started_at.is_some() {
+            self.removing.insert(result.lane.clone());
+        }
+        if let Some(live) = &mut self.live {
+            live.remove(&result.lane);
+        }
+        let outcome = &result.outcome;
+        let mark = if outcome.is_passed() { "+" } else { "-" };
+        let word = style::paint(style::of_outcome(outcome), &padded(outcome.word(), 9));
+        let line = format!(
+            "{mark} {} {word} {:>7}",
+            padded(&result.lane, self.name_width),
+            job_duration(result)
+        );
+        let detail = outcome.detail();
+        let line = if detail.is_empty() {
+            line
+        } else {
+            format!("{line}  {detail}")
+        };
+        self.print_styled(&line);
+        if matches!(outcome, JobOutcome::Failed { .. }) && self.live.is_some() {
+            let log = self.run_dir.join("jobs").join(&result.lane).join("log");
+            for line in first_error_lines(&log, 1) {
+                self.print_styled(&style::paint(style::QUIET, &format!("    {line}")));
+            }
+        }
+    }
+
+    /// Lines that came since the last look, of every lane that runs.
+    fn look_at_logs(&mut self) {
+        let lanes: Vec<String> = self.followed.keys().cloned().collect();
+        for lane in lanes {
+            self.look_at_log(&lane, false);
+        }
+    }
+
+    fn look_at_log(&mut self, lane: &str, is_over: bool) {
+        let Some(follower) = self.followed.get_mut(lane) else {
+            return;
+        };
+        let name = padded(lane, self.name_width);
+        let (show, live) = (self.show, &self.live);
+        let mut last = None;
+        let mut take = |line: &[u8]| match show {
+            Show::Plain => {
+                let mut out = std::io::stdout().lock();
+                // A reader that went away does not end the run; its result is still on the disk.
+                out.write_all(name.as_bytes())
+                    .and_then(|()| out.write_all(b" | "))
+                    .and_then(|()| out.write_all(line))
+                    .and_then(|()| out.write_all(b"\n"))
+                    .ok();
+            }
+            Show::Live { lines } => {
+                last = Some(printable(line, false));
+                if let (true, Some(live)) = (lines, live) {
+                    live.print(&format!(
+                        "{} {}",
+                        style::paint(style::QUIET, &format!("{name} |")),
+                        printable(line, true)
+                    ));
+                }
+            }
+            Show::Quiet => {}
+        };
+        let read = if is_over {
+            follower.finish(&mut take)
+        } else {
+            follower.read_lines(&mut take)
+        };
+        if let Err(error) = read {
+            let text = format!("{lane}: the log can't be read: {error}");
+            self.followed.remove(lane);
+            return self.say(&text);
+        }
+        if let (Some(live), Some(line)) = (&self.live, last.filter(|line| !line.trim().is_empty()))
+        {
+            live.last_line(lane, &line);
+        }
+    }
+
+    fn closing(&mut self) {
+        if let (true, Some(live)) = (self.verdict_is_known, &mut self.live) {
+            live.closing(self.removing.len());
+        }
+    }
+
+    fn say(&self, text: &str) {
+        match &self.live {
+            Some(live) => live.print(&style::paint(style::QUIET, text)),
+            None => talk::note(text),
+        }
+    }
+
+    fn print_styled(&self, line: &str) {
+        match &self.live {
+            Some(live) => live.print(line),
+            None => {
+                writeln!(anstream::stderr().lock(), "{line}").ok();
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(live) = &mut self.live {
+            live.clear();
+        }
+    }
+}
