@@ -1,3 +1,7 @@
-//! Tests of images on a real machine: packages, bootstraps, and a daemon of their own.
+//! Tests of images on a real machine: packages, bootstraps, and an Incus daemon.
 
+mod boot;
 mod build;
+mod conflict;
+mod import;
+mod samples;
