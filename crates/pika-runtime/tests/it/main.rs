@@ -1,9 +1,10 @@
-//! Tests of the runtime on a real Incus daemon.
+//! Tests of the runtime: on a real Incus daemon, and with faults on a fake one.
 
 #![expect(clippy::unwrap_used, reason = "a helper's panic is a test's failure")]
 
 mod destroy;
 mod ensure;
+mod faults;
 mod janitor;
 mod support;
 mod trouble;

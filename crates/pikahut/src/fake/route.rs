@@ -92,6 +92,7 @@ pub(crate) async fn dispatch(daemon: &Arc<Daemon>, call: Call) -> Reply {
     match path.as_slice() {
         [] => Ok(sync(&json!(["/1.0"]))),
         ["1.0"] => server::root(daemon, &call),
+        ["1.0", "warnings"] => Ok(sync(&json!([]))),
         ["1.0", "events"] => events::subscribe(daemon, call).await,
         ["1.0", "operations", rest @ ..] => match (method.as_str(), rest) {
             ("GET", [id, "websocket"]) => exec::connect(daemon, id, call).await,

@@ -16,7 +16,8 @@ pub(super) fn check_new(
     devices: &BTreeMap<String, Device>,
 ) -> Result<(), ApiError> {
     for (name, device) in devices {
-        if device.get("type").map(String::as_str) != Some("disk") {
+        let optional = device.get("required").is_some_and(|value| value == "false");
+        if optional || device.get("type").map(String::as_str) != Some("disk") {
             continue;
         }
         if kind == "container" && device.contains_key("io.bus") {
