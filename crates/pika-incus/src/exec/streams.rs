@@ -1,5 +1,6 @@
 //! The websockets of an exec as input, outputs and control.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -8,7 +9,7 @@ use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, Stream, StreamExt};
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
 use crate::client::CallName;
@@ -67,17 +68,25 @@ impl Streams {
         wants_input: bool,
     ) -> (ExecStdin, ExecStream, ExecStream) {
         let (sender, receiver) = mpsc::channel(INPUT_QUEUE);
-        tokio::spawn(pump_input(self.input, self.input_side, receiver));
+        let (output_open, output_ended) = oneshot::channel();
+        tokio::spawn(pump_input(
+            self.input,
+            self.input_side,
+            receiver,
+            output_ended,
+        ));
         let stdin = ExecStdin {
             sender: wants_input.then_some(sender),
             call: call.clone(),
         };
         let stdout = ExecStream {
             messages: Some(self.output),
+            open: Some(output_open),
             call: call.clone(),
         };
         let stderr = ExecStream {
             messages: self.errors,
+            open: None,
             call: call.clone(),
         };
         (stdin, stdout, stderr)
@@ -89,6 +98,7 @@ async fn pump_input(
     mut sink: SplitSink<Socket, Message>,
     side: Option<SplitStream<Socket>>,
     mut queue: mpsc::Receiver<Bytes>,
+    output_ended: oneshot::Receiver<Infallible>,
 ) {
     let send_all = async {
         while let Some(bytes) = queue.recv().await {
@@ -98,9 +108,13 @@ async fn pump_input(
         }
         Flow::Ended
     };
-    // A terminal's input has no end of its own: its socket is also the output, and lives on in it.
     let Some(mut side) = side else {
-        send_all.await;
+        // A terminal's input has no end of its own: its socket is also the output, and lives on in it. The server
+        // keeps the command's operation open until both halves are dropped.
+        tokio::select! {
+            _ = send_all => {}
+            _ = output_ended => {}
+        }
         return;
     };
     let drain = async { while let Some(Ok(_)) = side.next().await {} };
@@ -157,6 +171,8 @@ impl ExecStdin {
 /// An output of a command. A stream that ends without an error is complete.
 pub struct ExecStream {
     messages: Option<Incoming>,
+    /// Dropped with the messages: tells a terminal's input that the output is over.
+    open: Option<oneshot::Sender<Infallible>>,
     call: CallName,
 }
 
@@ -165,6 +181,13 @@ impl fmt::Debug for ExecStream {
         f.debug_struct("ExecStream")
             .field("open", &self.messages.is_some())
             .finish_non_exhaustive()
+    }
+}
+
+impl ExecStream {
+    fn end(&mut self) {
+        self.messages = None;
+        self.open = None;
     }
 }
 
@@ -185,7 +208,7 @@ impl Stream for ExecStream {
                 Some(Ok(Message::Binary(bytes))) => return Poll::Ready(Some(Ok(bytes))),
                 // Incus marks the end of a stream with a text message.
                 Some(Ok(Message::Text(_))) => {
-                    self.messages = None;
+                    self.end();
                     return Poll::Ready(None);
                 }
                 Some(Ok(Message::Close(_))) | None => self.call.lost(
@@ -195,7 +218,7 @@ impl Stream for ExecStream {
                 Some(Ok(_)) => continue,
                 Some(Err(error)) => self.call.lost("reading the command's output", error),
             };
-            self.messages = None;
+            self.end();
             return Poll::Ready(Some(Err(broken)));
         }
     }

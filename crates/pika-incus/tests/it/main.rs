@@ -3,5 +3,9 @@
 
 mod conformance;
 mod fake;
+mod faults;
 mod real;
+mod real_exec;
+mod real_objects;
 mod support;
+mod wire;

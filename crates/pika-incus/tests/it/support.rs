@@ -41,6 +41,14 @@ impl Subject {
         }
     }
 
+    /// The fake daemon.
+    pub(crate) fn fake(&self) -> &FakeIncus {
+        match &self.daemon {
+            Daemon::Fake(fake) => fake,
+            Daemon::Real(_) => panic!("this test is for the fake"),
+        }
+    }
+
     /// A name that belongs to this test alone.
     pub(crate) fn name(&self, what: &str) -> String {
         format!("{}-{what}", self.prefix)
@@ -163,20 +171,38 @@ pub(crate) fn tiny_image(dir: &std::path::Path, salt: &str) -> (PathBuf, PathBuf
     let yaml = format!(
         "architecture: x86_64\ncreation_date: 1700000000\nproperties:\n  description: {salt}\n"
     );
-    write_tar(&metadata, "metadata.yaml", yaml.as_bytes());
+    write_tar(&metadata, &[("metadata.yaml", yaml.as_bytes())]);
     let rootfs = dir.join(format!("rootfs-{salt}.tar"));
-    write_tar(&rootfs, "etc/salt", salt.as_bytes());
+    write_tar(&rootfs, &[("etc/salt", salt.as_bytes())]);
     (metadata, rootfs)
 }
 
-fn write_tar(path: &std::path::Path, name: &str, content: &[u8]) {
+/// One file that Incus takes as a container image.
+pub(crate) fn unified_image(dir: &std::path::Path, salt: &str) -> PathBuf {
+    let path = dir.join("unified.tar");
+    let yaml = format!(
+        "architecture: x86_64\ncreation_date: 1700000000\nproperties:\n  description: {salt}\n"
+    );
+    write_tar(
+        &path,
+        &[
+            ("metadata.yaml", yaml.as_bytes()),
+            ("rootfs/etc/salt", salt.as_bytes()),
+        ],
+    );
+    path
+}
+
+fn write_tar(path: &std::path::Path, entries: &[(&str, &[u8])]) {
     let mut builder =
         tar::Builder::new(std::fs::File::create(path).expect("a file in the test's directory"));
-    let mut header = tar::Header::new_gnu();
-    header.set_size(content.len() as u64);
-    header.set_mode(0o644);
-    builder
-        .append_data(&mut header, name, content)
-        .expect("a tar entry");
+    for (name, content) in entries {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        builder
+            .append_data(&mut header, name, *content)
+            .expect("a tar entry");
+    }
     builder.finish().expect("the tar's end");
 }

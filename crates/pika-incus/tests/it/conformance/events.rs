@@ -2,6 +2,12 @@ use pika_incus::{EventItem, EventKind, EventStream};
 
 use crate::support::{LIMIT, Subject};
 
+/// The next item, within the tests' limit.
+pub(crate) async fn next_item(events: &mut EventStream) -> EventItem {
+    let item = tokio::time::timeout(LIMIT, events.next_item()).await;
+    item.expect("an item comes").expect("the stream goes on")
+}
+
 /// Reads events up to the one that names this object, and gives its action.
 pub(crate) async fn action_on(events: &mut EventStream, source: &str) -> String {
     let reading = async {
