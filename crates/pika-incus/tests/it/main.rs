@@ -4,8 +4,10 @@
 mod conformance;
 mod fake;
 mod faults;
+mod https;
 mod real;
 mod real_exec;
 mod real_objects;
+mod restarts;
 mod support;
 mod wire;

@@ -41,6 +41,14 @@ impl Subject {
         }
     }
 
+    /// The real daemon's stack.
+    pub(crate) fn incus(&self) -> &TestIncus {
+        match &self.daemon {
+            Daemon::Real(incus) => incus,
+            Daemon::Fake(_) => panic!("this test is for a real daemon"),
+        }
+    }
+
     /// The fake daemon.
     pub(crate) fn fake(&self) -> &FakeIncus {
         match &self.daemon {
