@@ -23,8 +23,8 @@ pub const ENV_RUN_AS_ROOT: &str = "PIKACI_INCUS_RUN_AS_ROOT";
 pub mod limits {
     /// Largest request, in bytes.
     pub const REQUEST_BYTES_MAX: usize = 1024 * 1024;
-    /// Longest command, in bytes.
-    pub const COMMAND_BYTES_MAX: usize = 512 * 1024;
+    /// Longest command, in bytes (Linux takes 128 KiB as one argument).
+    pub const COMMAND_BYTES_MAX: usize = 120 * 1024;
     /// Longest deadline, in seconds (a week).
     pub const TIMEOUT_SECS_MAX: u64 = 7 * 24 * 3600;
     /// Longest wait for the network, in seconds.

@@ -4,6 +4,7 @@
 //! only the job's process group can be ended, and [`JobCgroup::lacks`] says so. Never touches a cgroup that it did not
 //! make. A job that isn't root can't leave it, since the files are root's.
 
+use std::ffi::CStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,8 +18,6 @@ use crate::wait;
 
 /// Name of the job's cgroup in each hierarchy.
 const NAME: &str = "pika-job";
-/// How long systemd has for mounting the hierarchies before the runner mounts its own.
-const MOUNT_LIMIT: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(2);
 /// How long the killed have to be gone.
 const EMPTY_LIMIT: Duration = Duration::from_secs(5);
@@ -111,15 +110,21 @@ impl JobCgroup {
             .flatten()
     }
 
-    /// How many of its processes the kernel ended for memory; `None` where nothing counts them.
+    /// How many processes the kernel ended for memory: those of this cgroup, or, where systemd hasn't handed the memory
+    /// controller down yet, those of the whole guest. `None` where nothing counts them.
     #[must_use]
     pub fn oom_kills(&self) -> Option<u64> {
-        let v1 = self
-            .memory
-            .as_ref()
-            .map(|dir| dir.join("memory.oom_control"));
-        let v2 = self.unified.as_ref().map(|dir| dir.join("memory.events"));
-        [v1, v2]
+        let unified = self.unified.as_deref();
+        let files = [
+            self.memory
+                .as_deref()
+                .map(|dir| dir.join("memory.oom_control")),
+            unified.map(|dir| dir.join("memory.events")),
+            unified
+                .and_then(Path::parent)
+                .map(|dir| dir.join("memory.events")),
+        ];
+        files
             .into_iter()
             .flatten()
             .find_map(|path| keyed_number(&read(&path)?, "oom_kill"))
@@ -233,34 +238,31 @@ impl Mounts {
     }
 }
 
-/// The hierarchies as systemd mounted them, else mounts of the runner's own in its own directory.
+/// The hierarchies as systemd mounted them, else mounts of the runner's own in its own directory: the same hierarchies
+/// at another place, so a run need not wait for systemd.
 fn find_or_mount(private_dir: &Path) -> Mounts {
-    let deadline = Instant::now() + MOUNT_LIMIT;
-    let found = wait::until(deadline, PAUSE, || {
-        let mounts = Mounts::find();
-        mounts.unified.is_some().then_some(mounts)
-    });
-    if let Some(mounts) = found {
-        // systemd mounts the hierarchies of v1 right after the unified one.
-        let v1 = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let expected = |mounts: &Mounts| mounts.memory.is_some() || !v1.contains(":memory:");
-        return wait::until(deadline, PAUSE, || Some(Mounts::find()).filter(expected))
-            .unwrap_or(mounts);
-    }
-    let own = |name: &str, kind: &str, options: &str| {
+    let found = Mounts::find();
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let mount_own = |name: &str, kind: &str, options: Option<&CStr>| {
         let path = private_dir.join(name);
         drop(fs::create_dir(&path));
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-        let options = std::ffi::CString::new(options).ok()?;
-        let options = (!options.is_empty()).then_some(options);
-        mount("none", &path, kind, flags, options.as_deref())
+        mount("none", &path, kind, flags, options)
             .ok()
             .map(|()| path)
     };
+    // Which hierarchies of v1 the kernel has; the others are part of the unified one.
+    let v1 = |name: &str| own.contains(&format!(":{name}:"));
     Mounts {
-        unified: own("cgroup2", "cgroup2", ""),
-        memory: own("cgroup-memory", "cgroup", "memory"),
-        pids: own("cgroup-pids", "cgroup", "pids"),
+        unified: found
+            .unified
+            .or_else(|| mount_own("cgroup2", "cgroup2", None)),
+        memory: found.memory.or_else(|| {
+            v1("memory").then(|| mount_own("cgroup-memory", "cgroup", Some(c"memory")))?
+        }),
+        pids: found
+            .pids
+            .or_else(|| v1("pids").then(|| mount_own("cgroup-pids", "cgroup", Some(c"pids")))?),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Owns the question whether the guest has a way out: a default route. Asks the kernel's tables and nobody outside.
+//! Owns the question whether the guest has a way out: a default route, and name servers where names are resolved by
+//! systemd-resolved. Asks the kernel's tables and the guest's files, and nobody outside.
 
 use std::time::{Duration, Instant};
 
@@ -11,19 +12,19 @@ const RTF_REJECT: u64 = 0x200;
 /// Why a wait for the network ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NetworkWait {
-    /// There is a default route.
+    /// There is a default route, and names can be asked for.
     Route,
-    /// There is none, and the time is over.
+    /// There is not, and the time is over.
     TimedOut,
     /// Somebody asked to stop.
     Stopped,
 }
 
-/// Waits for a default route, at most `limit`, unless `stopped` says otherwise.
+/// Waits for a default route and its name servers, at most `limit`, unless `stopped` says otherwise.
 #[must_use]
 pub fn wait_for_default_route(limit: Duration, mut stopped: impl FnMut() -> bool) -> NetworkWait {
     let ended = wait::until(Instant::now() + limit, PAUSE, || {
-        if has_default_route() {
+        if has_default_route() && knows_name_servers() {
             Some(NetworkWait::Route)
         } else {
             stopped().then_some(NetworkWait::Stopped)
@@ -35,6 +36,22 @@ pub fn wait_for_default_route(limit: Duration, mut stopped: impl FnMut() -> bool
 fn has_default_route() -> bool {
     let table = |path| std::fs::read_to_string(path).unwrap_or_default();
     has_default_v4(&table("/proc/net/route")) || has_default_v6(&table("/proc/net/ipv6_route"))
+}
+
+/// Where `/etc/resolv.conf` is resolved's, resolved has to have heard of a server. Other images know theirs.
+fn knows_name_servers() -> bool {
+    let of_resolved = std::fs::read_link("/etc/resolv.conf")
+        .is_ok_and(|target| target.to_string_lossy().contains("systemd/resolve/"));
+    !of_resolved
+        || has_name_server(
+            &std::fs::read_to_string("/run/systemd/resolve/resolv.conf").unwrap_or_default(),
+        )
+}
+
+fn has_name_server(resolv_conf: &str) -> bool {
+    resolv_conf
+        .lines()
+        .any(|line| line.split_ascii_whitespace().next() == Some("nameserver"))
 }
 
 fn has_default_v4(table: &str) -> bool {
@@ -78,6 +95,14 @@ mod tests {
         assert!(!has_default_v4(""));
         assert!(!has_default_v4(&format!("{head}{link}")));
         assert!(has_default_v4(&format!("{head}{link}{default}")));
+    }
+
+    #[test]
+    fn a_comment_is_no_name_server() {
+        assert!(!has_name_server("# No DNS servers known.\n"));
+        assert!(has_name_server(
+            "# managed\nnameserver 10.0.0.1\nsearch incus\n"
+        ));
     }
 
     #[test]

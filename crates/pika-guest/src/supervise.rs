@@ -301,7 +301,9 @@ fn wait_for_network(request: &GuestRequest, control: &Control) -> Option<String>
     let secs = request.wait_for_network_secs?;
     match wait_for_default_route(Duration::from_secs(secs), || control.answer().is_some()) {
         NetworkWait::Route => None,
-        NetworkWait::TimedOut => Some(format!("the guest got no default route within {secs} s")),
+        NetworkWait::TimedOut => Some(format!(
+            "the guest got no default route with name servers within {secs} s"
+        )),
         NetworkWait::Stopped => Some("it was asked to stop before the command started".to_owned()),
     }
 }
