@@ -1,2 +1,74 @@
-//! placeholder
-fn main() {}
+//! `pika`: the operator's command line. Runtimes, images, health.
+//!
+//! Owns arguments, configuration, words and exit codes. What it does is done by the libraries; every
+//! command prints what their types serialise to with `--output json`. stdout is data, stderr is talk.
+
+mod cli;
+mod config;
+mod doctor;
+mod exit;
+mod output;
+mod runtime;
+mod spec_file;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use cli::{Arguments, Command};
+use exit::{CommandError, Exit};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_log();
+    let end = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| CommandError::new(Exit::Infrastructure, &error))
+        .and_then(|runtime| runtime.block_on(until_interrupted(arguments)));
+    match end {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            output::error(&error);
+            error.exit.into()
+        }
+    }
+}
+
+/// Runs the command; Ctrl-C ends it. What was begun in Incus is labelled, so the same command run again
+/// takes it up, and `destroy` removes it.
+async fn until_interrupted(arguments: Arguments) -> Result<Exit, CommandError> {
+    tokio::select! {
+        end = run(arguments) => end,
+        _ = tokio::signal::ctrl_c() => Err(CommandError::interrupted()),
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
+    let global = arguments.global;
+    match arguments.command {
+        Command::Runtime(command) => runtime::run(command, &global).await,
+        Command::Doctor(arguments) => doctor::run(&arguments, &global).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(
+                shell,
+                &mut Arguments::command(),
+                "pika",
+                &mut output::stdout(),
+            );
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// Logs go to stderr, and only where `PIKA_LOG` asks for them.
+fn start_log() {
+    use tracing_subscriber::EnvFilter;
+    let filter =
+        EnvFilter::try_from_env(config::LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("off"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+}

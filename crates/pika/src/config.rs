@@ -1,0 +1,186 @@
+//! The operator's configuration, and all environment variables.
+//!
+//! Owns the order of precedence (flag, environment, file, default) and the file's format. Unknown keys are
+//! refused. The tables `mounts`, `caches` and `defaults` of the same file belong to pikaci and are left to it.
+
+use std::path::{Path, PathBuf};
+
+use pika_cloud::{DeploymentId, InstanceType};
+use pika_runtime::incus::Client;
+use pika_runtime::{RuntimeConfig, Runtimes};
+use serde::Deserialize;
+
+use crate::cli::Global;
+use crate::exit::{CommandError, Exit};
+
+/// Path of the configuration file.
+pub(crate) const CONFIG_VARIABLE: &str = "PIKA_CONFIG";
+/// Unix socket of the Incus daemon.
+pub(crate) const SOCKET_VARIABLE: &str = "PIKA_INCUS_SOCKET";
+/// Incus project.
+pub(crate) const PROJECT_VARIABLE: &str = "PIKA_INCUS_PROJECT";
+/// Incus profile.
+pub(crate) const PROFILE_VARIABLE: &str = "PIKA_INCUS_PROFILE";
+/// Deployment id.
+pub(crate) const OWNER_VARIABLE: &str = "PIKA_OWNER";
+/// `human` or `json`.
+pub(crate) const OUTPUT_VARIABLE: &str = "PIKA_OUTPUT";
+/// What is logged to stderr, in the syntax of tracing's filters.
+pub(crate) const LOG_VARIABLE: &str = "PIKA_LOG";
+/// Incus' own variable: the directory of its daemon, whose socket is taken when nothing else names one.
+const INCUS_DIR_VARIABLE: &str = "INCUS_DIR";
+
+/// The configuration that holds when no user's own is there.
+const SYSTEM_FILE: &str = "/etc/pika/config.toml";
+const DEFAULT_SOCKET: &str = "/var/lib/incus/unix.socket";
+const DEFAULT_OWNER: &str = "pika";
+const DEFAULT_NAME: &str = "default";
+
+/// What holds for this call.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// Unix socket of the daemon.
+    pub(crate) socket: PathBuf,
+    /// Incus project, where no spec names one.
+    pub(crate) project: String,
+    /// Incus profile, where no spec names one.
+    pub(crate) profile: String,
+    /// Who owns what is made.
+    pub(crate) owner: DeploymentId,
+    /// What a spec that says nothing gets.
+    pub(crate) default_instance_type: InstanceType,
+    /// Whether a root disk size that the pool can't enforce is accepted.
+    pub(crate) allow_unenforced_root_size: bool,
+    /// The file that was read, if there was one.
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    incus: IncusTable,
+    /// Read by pikaci.
+    #[serde(default, rename = "mounts")]
+    _mounts: toml::Table,
+    /// Read by pikaci.
+    #[serde(default, rename = "caches")]
+    _caches: toml::Table,
+    /// Read by pikaci.
+    #[serde(default, rename = "defaults")]
+    _defaults: toml::Table,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IncusTable {
+    socket: Option<PathBuf>,
+    project: Option<String>,
+    profile: Option<String>,
+    /// Read by pikaci; a spec names its own.
+    #[serde(rename = "pool")]
+    _pool: Option<String>,
+    owner: Option<String>,
+    default_instance_type: Option<InstanceType>,
+    #[serde(default)]
+    allow_unenforced_root_size: bool,
+}
+
+impl Settings {
+    /// Settles every setting.
+    pub(crate) fn load(global: &Global) -> Result<Settings, CommandError> {
+        let (file, path) = read_file(global.config.as_deref())?;
+        let incus = file.incus;
+        let owner = global
+            .owner
+            .clone()
+            .or(incus.owner)
+            .unwrap_or_else(|| DEFAULT_OWNER.to_owned());
+        let owner =
+            DeploymentId::new(owner).map_err(|error| CommandError::new(Exit::Usage, &error))?;
+        Ok(Settings {
+            socket: global
+                .socket
+                .clone()
+                .or(incus.socket)
+                .unwrap_or_else(default_socket),
+            project: incus.project.unwrap_or_else(|| DEFAULT_NAME.to_owned()),
+            profile: incus.profile.unwrap_or_else(|| DEFAULT_NAME.to_owned()),
+            owner,
+            default_instance_type: incus.default_instance_type.unwrap_or(InstanceType::Auto),
+            allow_unenforced_root_size: incus.allow_unenforced_root_size,
+            file: path,
+        })
+    }
+
+    /// A client of the daemon, in the configured project.
+    pub(crate) fn client(&self) -> Client {
+        Client::unix(&self.socket).with_project(&self.project)
+    }
+
+    /// The runtime library on that client.
+    pub(crate) fn runtimes(&self) -> Runtimes {
+        let mut config = RuntimeConfig::new(self.owner.clone());
+        config.default_instance_type = self.default_instance_type;
+        config.allow_unenforced_root_size = self.allow_unenforced_root_size;
+        Runtimes::new(self.client(), config)
+    }
+}
+
+fn default_socket() -> PathBuf {
+    match std::env::var_os(INCUS_DIR_VARIABLE) {
+        Some(dir) if !dir.is_empty() => PathBuf::from(dir).join("unix.socket"),
+        _ => PathBuf::from(DEFAULT_SOCKET),
+    }
+}
+
+/// A file that was named must be there; one that is only usual need not.
+fn read_file(named: Option<&Path>) -> Result<(File, Option<PathBuf>), CommandError> {
+    if let Some(path) = named {
+        return parse_file(path, &read_to_string(path)?).map(|file| (file, Some(path.to_owned())));
+    }
+    for path in usual_files() {
+        match std::fs::read_to_string(&path) {
+            Ok(text) => return parse_file(&path, &text).map(|file| (file, Some(path))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(cant_read(&path, &error)),
+        }
+    }
+    Ok((File::default(), None))
+}
+
+fn usual_files() -> Vec<PathBuf> {
+    let from = |variable: &str| {
+        std::env::var_os(variable)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    let base = from("XDG_CONFIG_HOME").or_else(|| from("HOME").map(|home| home.join(".config")));
+    let own = base.map(|base| base.join("pika/config.toml"));
+    own.into_iter()
+        .chain([PathBuf::from(SYSTEM_FILE)])
+        .collect()
+}
+
+fn read_to_string(path: &Path) -> Result<String, CommandError> {
+    std::fs::read_to_string(path).map_err(|error| cant_read(path, &error))
+}
+
+fn cant_read(path: &Path, error: &std::io::Error) -> CommandError {
+    let message = format!("can't read the configuration {}", path.display());
+    CommandError {
+        exit: Exit::Usage,
+        message,
+        causes: vec![error.to_string()],
+        hint: None,
+    }
+}
+
+fn parse_file(path: &Path, text: &str) -> Result<File, CommandError> {
+    toml::from_str(text).map_err(|error| CommandError {
+        exit: Exit::Usage,
+        message: format!("{} is not a configuration", path.display()),
+        causes: vec![error.to_string().trim_end().to_owned()],
+        hint: None,
+    })
+}

@@ -1,0 +1,157 @@
+//! How a command ends: exit codes and errors with a hint.
+//!
+//! Owns the table of `docs/reference/exit-codes.md` and which error of the libraries means which code.
+//! A code never depends on an error's words.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use pika_runtime::{
+    CollectError, DestroyError, EnsureError, FactsError, InspectError, ResolvePlanError,
+};
+
+/// Exit codes, shared by all command lines of the project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// It is done, or what was asked about is good.
+    Done = 0,
+    /// What was asked about is not good.
+    Failed = 1,
+    /// The arguments, the configuration or the spec can't be used.
+    Usage = 2,
+    /// A deadline passed.
+    TimedOut = 3,
+    /// Incus, or this host, did not do what it should.
+    Infrastructure = 5,
+    /// It would do harm, or something that it needs is missing; nothing was changed.
+    Refused = 6,
+    /// Only the operator can tell or mend what is there now.
+    OperatorNeeded = 7,
+    /// Ctrl-C.
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// A command that failed: what happened, why, what to do.
+#[derive(Debug)]
+pub(crate) struct CommandError {
+    /// The exit code.
+    pub(crate) exit: Exit,
+    /// What happened.
+    pub(crate) message: String,
+    /// Why, from the outermost cause to the innermost.
+    pub(crate) causes: Vec<String>,
+    /// What to do, where that isn't in the message.
+    pub(crate) hint: Option<String>,
+}
+
+impl CommandError {
+    /// An error with its causes; the hint comes from the client, where it knows one.
+    pub(crate) fn new(exit: Exit, error: &(dyn Error + 'static)) -> CommandError {
+        let message = error.to_string();
+        let mut causes = Vec::new();
+        let mut hint = remedy_of(error);
+        let mut next = error.source();
+        while let Some(cause) = next {
+            causes.push(cause.to_string());
+            hint = hint.or_else(|| remedy_of(cause));
+            next = cause.source();
+        }
+        let told = |remedy: &String| message.contains(remedy);
+        let hint = hint.filter(|remedy| !told(remedy));
+        CommandError {
+            exit,
+            message,
+            causes,
+            hint,
+        }
+    }
+
+    /// An error without causes.
+    pub(crate) fn plain(exit: Exit, message: impl Into<String>) -> CommandError {
+        CommandError {
+            exit,
+            message: message.into(),
+            causes: Vec::new(),
+            hint: None,
+        }
+    }
+
+    /// The same with what to do.
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> CommandError {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Somebody pressed Ctrl-C.
+    pub(crate) fn interrupted() -> CommandError {
+        CommandError::plain(Exit::Interrupted, "interrupted")
+            .with_hint("run the same command again to go on, or `pika runtime destroy` to remove what is there")
+    }
+}
+
+fn remedy_of(error: &(dyn Error + 'static)) -> Option<String> {
+    error.downcast_ref::<pika_runtime::incus::Error>()?.remedy()
+}
+
+impl From<ResolvePlanError> for CommandError {
+    fn from(error: ResolvePlanError) -> CommandError {
+        CommandError::new(exit_of_resolve(&error), &error)
+    }
+}
+
+fn exit_of_resolve(error: &ResolvePlanError) -> Exit {
+    match error {
+        ResolvePlanError::Facts(FactsError::Incus { .. } | FactsError::Untrusted) => {
+            Exit::Infrastructure
+        }
+        ResolvePlanError::Facts(_) | ResolvePlanError::Plan(_) => Exit::Refused,
+    }
+}
+
+impl From<EnsureError> for CommandError {
+    fn from(error: EnsureError) -> CommandError {
+        let exit = match &error {
+            EnsureError::Resolve(cause) => exit_of_resolve(cause),
+            EnsureError::NotOurs { .. }
+            | EnsureError::Differs { .. }
+            | EnsureError::Ended { .. } => Exit::Refused,
+            EnsureError::BootDeadline { .. } => Exit::TimedOut,
+            EnsureError::Unknown { .. } => Exit::OperatorNeeded,
+            EnsureError::Look(_)
+            | EnsureError::Step { .. }
+            | EnsureError::Abandoned { .. }
+            | EnsureError::Interrupted { .. } => Exit::Infrastructure,
+        };
+        CommandError::new(exit, &error)
+    }
+}
+
+impl From<InspectError> for CommandError {
+    fn from(error: InspectError) -> CommandError {
+        CommandError::new(Exit::Infrastructure, &error)
+    }
+}
+
+impl From<CollectError> for CommandError {
+    fn from(error: CollectError) -> CommandError {
+        let exit = match &error {
+            CollectError::Look(_) | CollectError::Host { .. } => Exit::Infrastructure,
+            CollectError::Gone { .. } | CollectError::NotCollectable { .. } => Exit::Refused,
+            CollectError::Pattern { .. } => Exit::Usage,
+        };
+        CommandError::new(exit, &error)
+    }
+}
+
+impl From<DestroyError> for CommandError {
+    fn from(error: DestroyError) -> CommandError {
+        let DestroyError::NotOurs { .. } = &error;
+        CommandError::new(Exit::Refused, &error)
+    }
+}

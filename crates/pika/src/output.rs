@@ -1,0 +1,114 @@
+//! Where words go: results to stdout, talk to stderr.
+//!
+//! Owns the two streams. Colour only on a terminal that wants it (anstream); text from guests, images or
+//! servers goes through [`plain`], so that it can't paint the terminal.
+
+use std::io::{self, Write};
+
+use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+
+use crate::exit::{CommandError, Exit};
+
+pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
+pub(crate) const WARN: Style = AnsiColor::Yellow.on_default().bold();
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+pub(crate) const DIM: Style = Style::new().dimmed();
+pub(crate) const BOLD: Style = Style::new().bold();
+
+/// stdout, coloured only where that is seen.
+pub(crate) fn stdout() -> impl Write {
+    anstream::stdout()
+}
+
+/// Writes to stdout; a reader that went away is no error of ours.
+pub(crate) fn print(text: &str) -> Result<(), CommandError> {
+    let mut stdout = anstream::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(CommandError::new(Exit::Infrastructure, &error)),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Writes a value as JSON to stdout.
+pub(crate) fn print_json<T: Serialize>(value: &T) -> Result<(), CommandError> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| CommandError::new(Exit::Infrastructure, &error))?;
+    print(&(text + "\n"))
+}
+
+/// Says something on stderr. Nobody can be told if that fails.
+pub(crate) fn say(text: &str) {
+    drop(writeln!(anstream::stderr(), "{text}"));
+}
+
+/// Says an error on stderr: what happened, why, what to do.
+pub(crate) fn error(error: &CommandError) {
+    let mut text = format!("{BAD}error{BAD:#}: {}", error.message);
+    for cause in &error.causes {
+        text.push_str(&format!("\n  {DIM}because{DIM:#} {}", plain(cause).replace('\n', "\n    ")));
+    }
+    if let Some(hint) = &error.hint {
+        text.push_str(&format!("\n  {GOOD}hint{GOOD:#}    {hint}"));
+    }
+    say(&text);
+}
+
+/// The text with control characters escaped, newlines and tabs kept.
+pub(crate) fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && c != '\n' && c != '\t' {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// A number with its noun: "1 file", "2 files".
+pub(crate) fn count(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
+/// Lines of two columns, the first as wide as its widest entry.
+pub(crate) fn columns(rows: &[(String, String)], indent: usize) -> String {
+    let width = rows
+        .iter()
+        .map(|(name, _)| name.chars().count())
+        .max()
+        .unwrap_or(0);
+    let mut text = String::new();
+    for (name, value) in rows {
+        let pad = width - name.chars().count();
+        text.push_str(&" ".repeat(indent));
+        text.push_str(&format!("{DIM}{name}{DIM:#}{}  {value}\n", " ".repeat(pad)));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_text_cant_paint_the_terminal() {
+        assert_eq!(plain("a\u{1b}[31mb\n\tc\u{7}"), "a\\u{1b}[31mb\n\tc\\u{7}");
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let rows = [
+            ("a".to_owned(), "1".to_owned()),
+            ("long".to_owned(), "2".to_owned()),
+        ];
+        let text = anstream::adapter::strip_str(&columns(&rows, 2)).to_string();
+        assert_eq!(text, "  a     1\n  long  2\n");
+    }
+}

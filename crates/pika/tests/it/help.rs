@@ -1,0 +1,66 @@
+//! Help texts.
+
+use crate::shell::Shell;
+
+#[test]
+fn every_command_has_its_help() {
+    let dir = tempfile::tempdir().unwrap();
+    let shell = Shell::new(dir.path());
+    let mut text = String::new();
+    for command in [
+        vec!["--help"],
+        vec!["runtime", "--help"],
+        vec!["runtime", "validate", "-h"],
+        vec!["runtime", "plan", "-h"],
+        vec!["runtime", "ensure", "-h"],
+        vec!["runtime", "inspect", "-h"],
+        vec!["runtime", "collect", "-h"],
+        vec!["runtime", "destroy", "-h"],
+        vec!["doctor", "-h"],
+    ] {
+        let ended = shell.pika(&command);
+        assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
+        text.push_str(&format!("$ pika {}\n{}\n", command.join(" "), ended.stdout));
+    }
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn help_does_not_show_what_the_environment_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let shell = Shell::new(dir.path()).with("PIKA_INCUS_SOCKET", "/somewhere/secret");
+    assert!(!shell.pika(&["--help"]).stdout.contains("/somewhere/secret"));
+}
+
+#[test]
+fn a_wrong_argument_is_exit_2_with_nothing_on_stdout() {
+    let dir = tempfile::tempdir().unwrap();
+    for arguments in [
+        vec![],
+        vec!["nonsense"],
+        vec!["runtime", "plan"],
+        vec!["runtime", "plan", "x", "--resolve", "--diff"],
+        vec!["runtime", "ensure", "x", "--kind", "cache"],
+        vec!["runtime", "ensure", "x", "--role", "nobody"],
+        vec!["runtime", "ensure", "x", "--lease-secs", "0"],
+        vec!["doctor", "--output", "yaml"],
+    ] {
+        let ended = Shell::new(dir.path()).pika(&arguments);
+        assert_eq!(
+            (ended.code, ended.stdout.as_str()),
+            (2, ""),
+            "{arguments:?}"
+        );
+        assert!(!ended.stderr.is_empty());
+    }
+}
+
+#[test]
+fn completions_are_made_for_every_shell() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["bash", "zsh", "fish"] {
+        let ended = Shell::new(dir.path()).pika(&["completions", name]);
+        assert_eq!(ended.code, 0);
+        assert!(ended.stdout.contains("runtime"), "{name}");
+    }
+}

@@ -1,0 +1,9 @@
+//! The command line as a shell sees it: streams, words, exit codes.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test may fail the test")]
+
+mod config;
+mod help;
+mod real;
+mod shell;
+mod spec;
