@@ -3,12 +3,16 @@
 //! Owns names and help of every command and option. Decides nothing: absent options stay absent until
 //! [`crate::config`] settles them.
 
+mod image;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pika_cloud::{IncusGuestRole, OwnedKind};
 
 use crate::config;
+
+pub(crate) use image::{BuildOptions, ImageCommand, ImportOptions, ServerOptions};
 
 /// Runtimes, images and health of an Incus host.
 #[derive(Debug, Parser)]
@@ -56,6 +60,9 @@ pub(crate) enum Command {
     /// Check, plan and carry out runtime specs.
     #[command(subcommand)]
     Runtime(RuntimeCommand),
+    /// Build, import and check guest images.
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// Check that this host and its Incus can do the work, and say what to do where not.
     Doctor(DoctorArguments),
     /// Print shell completions.

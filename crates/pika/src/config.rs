@@ -27,6 +27,10 @@ pub(crate) const OWNER_VARIABLE: &str = "PIKA_OWNER";
 pub(crate) const OUTPUT_VARIABLE: &str = "PIKA_OUTPUT";
 /// What is logged to stderr, in the syntax of tracing's filters.
 pub(crate) const LOG_VARIABLE: &str = "PIKA_LOG";
+/// Where image builds keep what can be used again.
+pub(crate) const CACHE_VARIABLE: &str = "PIKA_CACHE_DIR";
+/// Incus' own variable: the socket of its daemon, when nothing else names one.
+const INCUS_SOCKET_VARIABLE: &str = "INCUS_SOCKET";
 /// Incus' own variable: the directory of its daemon, whose socket is taken when nothing else names one.
 const INCUS_DIR_VARIABLE: &str = "INCUS_DIR";
 
@@ -127,11 +131,25 @@ impl Settings {
     }
 }
 
+/// A variable's value as a path, if it is set to something.
+pub(crate) fn path_in(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
+}
+
+/// The daemon that Incus' own client would take.
 fn default_socket() -> PathBuf {
-    match std::env::var_os(INCUS_DIR_VARIABLE) {
-        Some(dir) if !dir.is_empty() => PathBuf::from(dir).join("unix.socket"),
-        _ => PathBuf::from(DEFAULT_SOCKET),
-    }
+    path_in(INCUS_SOCKET_VARIABLE)
+        .or_else(|| path_in(INCUS_DIR_VARIABLE).map(|dir| dir.join("unix.socket")))
+        .unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET))
+}
+
+/// Where image builds keep what can be used again, unless something else is named.
+pub(crate) fn default_cache_dir() -> PathBuf {
+    let own = path_in("XDG_CACHE_HOME").or_else(|| path_in("HOME").map(|home| home.join(".cache")));
+    own.unwrap_or_else(|| PathBuf::from("/var/cache"))
+        .join("pika/images")
 }
 
 /// A file that was named must be there; one that is only usual need not.
@@ -150,12 +168,8 @@ fn read_file(named: Option<&Path>) -> Result<(File, Option<PathBuf>), CommandErr
 }
 
 fn usual_files() -> Vec<PathBuf> {
-    let from = |variable: &str| {
-        std::env::var_os(variable)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    let base = from("XDG_CONFIG_HOME").or_else(|| from("HOME").map(|home| home.join(".config")));
+    let base =
+        path_in("XDG_CONFIG_HOME").or_else(|| path_in("HOME").map(|home| home.join(".config")));
     let own = base.map(|base| base.join("pika/config.toml"));
     own.into_iter()
         .chain([PathBuf::from(SYSTEM_FILE)])

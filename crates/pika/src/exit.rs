@@ -20,9 +20,9 @@ pub(crate) enum Exit {
     /// The arguments, the configuration or the spec can't be used.
     Usage = 2,
     /// A deadline passed.
-    TimedOut = 3,
+    TimedOut = 4,
     /// Incus, or this host, did not do what it should.
-    Infrastructure = 5,
+    Infrastructure = 3,
     /// It would do harm, or something that it needs is missing; nothing was changed.
     Refused = 6,
     /// Only the operator can tell or mend what is there now.

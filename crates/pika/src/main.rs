@@ -7,6 +7,7 @@ mod cli;
 mod config;
 mod doctor;
 mod exit;
+mod image;
 mod output;
 mod runtime;
 mod spec_file;
@@ -49,6 +50,7 @@ async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let global = arguments.global;
     match arguments.command {
         Command::Runtime(command) => runtime::run(command, &global).await,
+        Command::Image(command) => image::run(command, &global).await,
         Command::Doctor(arguments) => doctor::run(&arguments, &global).await,
         Command::Completions { shell } => {
             clap_complete::generate(

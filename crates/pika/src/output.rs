@@ -50,7 +50,10 @@ pub(crate) fn say(text: &str) {
 pub(crate) fn error(error: &CommandError) {
     let mut text = format!("{BAD}error{BAD:#}: {}", error.message);
     for cause in &error.causes {
-        text.push_str(&format!("\n  {DIM}because{DIM:#} {}", plain(cause).replace('\n', "\n    ")));
+        text.push_str(&format!(
+            "\n  {DIM}because{DIM:#} {}",
+            plain(cause).replace('\n', "\n    ")
+        ));
     }
     if let Some(hint) = &error.hint {
         text.push_str(&format!("\n  {GOOD}hint{GOOD:#}    {hint}"));
