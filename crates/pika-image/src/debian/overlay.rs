@@ -103,8 +103,8 @@ pub(crate) fn entries(role: &RoleFacts, binaries: &[GuestBinary]) -> Vec<Entry> 
             0o755,
         ));
     }
-    // Before systemd puts its tmpfs over /run, the path that callers name resolves through this link; after
-    // that the guest's own files make it again.
+    // Where /sbin/init makes the guest's own /run, and what resolves until that is in place.
+    entries.push(Entry::directory("run/.new", 0o755));
     entries.push(Entry::directory("run/current-system", 0o755));
     entries.push(Entry::symlink(
         registry::SYSTEM_BIN_DIR.trim_end_matches("/bin"),
