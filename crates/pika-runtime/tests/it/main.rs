@@ -5,6 +5,7 @@
 mod destroy;
 mod ensure;
 mod faults;
+mod faults_daemon;
 mod janitor;
 mod support;
 mod trouble;
