@@ -8,14 +8,15 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE};
 use http::{HeaderMap, StatusCode};
 use hyper::body::Body as _;
+use tokio::time::{Instant, Sleep};
 
-use super::upload::from_stream;
 use super::{Answer, CallName, Client, built};
 use crate::error::{BoxError, Error, ErrorCause};
 use crate::request::files::{self, FileMeta};
@@ -81,9 +82,11 @@ const SYMLINK_BYTES_MAX: usize = 64 * 1024;
 /// The bytes of a file as they come. It ends with an error if the connection breaks before the last byte.
 pub struct FileStream {
     call: CallName,
-    body: Body,
+    body: Option<Body>,
     /// The file's length, where the server said it.
     total: Option<u64>,
+    idle: Pin<Box<Sleep>>,
+    idle_limit: Duration,
 }
 
 impl std::fmt::Debug for FileStream {
@@ -122,17 +125,30 @@ impl Stream for FileStream {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            return match Pin::new(&mut self.body).poll_frame(context) {
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(None) => Poll::Ready(None),
-                Poll::Ready(Some(Err(source))) => {
-                    Poll::Ready(Some(Err(self.call.lost("reading the file", source))))
+            let Some(body) = &mut self.body else {
+                return Poll::Ready(None);
+            };
+            let error = match Pin::new(body).poll_frame(context) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    let deadline = Instant::now() + self.idle_limit;
+                    self.idle.as_mut().reset(deadline);
+                    match frame.into_data() {
+                        Ok(data) => return Poll::Ready(Some(Ok(data))),
+                        Err(_trailers) => continue,
+                    }
                 }
-                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) => Poll::Ready(Some(Ok(data))),
-                    Err(_trailers) => continue,
+                Poll::Ready(Some(Err(source))) => self.call.lost("reading the file", source),
+                Poll::Ready(None) => {
+                    self.body = None;
+                    return Poll::Ready(None);
+                }
+                Poll::Pending => match self.idle.as_mut().poll(context) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(()) => self.call.timed_out("reading the file", self.idle_limit),
                 },
             };
+            self.body = None;
+            return Poll::Ready(Some(Err(error)));
         }
     }
 }
@@ -162,7 +178,7 @@ impl Client {
         let facts = facts(&answer)?;
         match facts.kind {
             FileKind::File => Ok(FileContent::File {
-                bytes: stream(answer, facts.size),
+                bytes: stream(self, answer.call, answer.response.into_body(), facts.size),
                 facts,
             }),
             FileKind::Directory => {
@@ -173,7 +189,7 @@ impl Client {
                 })
             }
             FileKind::Symlink => {
-                let target = stream(answer, None)
+                let target = stream(self, answer.call, answer.response.into_body(), None)
                     .read_to_end(SYMLINK_BYTES_MAX as u64)
                     .await?;
                 let target = String::from_utf8_lossy(&target).into_owned();
@@ -195,11 +211,7 @@ impl Client {
         let answer = self.send(request, None, Some(self.timeouts.call)).await?;
         let total = range_total(answer.headers());
         if answer.status() == StatusCode::RANGE_NOT_SATISFIABLE {
-            return Ok(FileStream {
-                call: answer.call,
-                body: full(Bytes::new()),
-                total,
-            });
+            return Ok(stream(self, answer.call, full(Bytes::new()), total));
         }
         let answer = answer.accepted().await?;
         let facts = facts(&answer)?;
@@ -212,7 +224,13 @@ impl Client {
         if answer.status() != StatusCode::PARTIAL_CONTENT && offset > 0 {
             return Err(answer.call.protocol("the server ignored the range", None));
         }
-        Ok(stream(answer, total.or(facts.size)))
+        let total = total.or(facts.size);
+        Ok(stream(
+            self,
+            answer.call,
+            answer.response.into_body(),
+            total,
+        ))
     }
 
     /// Reads a small regular file: looks with `HEAD` first, opens only what is a file of some length, and reads no
@@ -260,8 +278,8 @@ impl Client {
             .map(drop)
     }
 
-    /// Writes a file from a stream: `POST .../files`. The whole has no time limit; drop the call to give up, which
-    /// leaves a part of the file there.
+    /// Writes a file from a stream: `POST .../files`. The whole may take long, and may not stand still for
+    /// longer than [`Timeouts::stream_idle`](super::Timeouts::stream_idle); giving up leaves a part of the file there.
     pub async fn file_put_stream(
         &self,
         name: &str,
@@ -270,9 +288,7 @@ impl Client {
         meta: &FileMeta,
     ) -> Result<(), Error> {
         let request = built(files::put(self.project(), name, path, meta))?;
-        self.call(request, Some(from_stream(bytes)), None)
-            .await
-            .map(drop)
+        self.call_streamed(request, bytes.boxed()).await.map(drop)
     }
 
     /// Makes a directory: `POST .../files`. Its parent must exist; one that is there is left as it is.
@@ -307,11 +323,14 @@ impl Client {
     }
 }
 
-fn stream(answer: Answer, total: Option<u64>) -> FileStream {
+fn stream(client: &Client, call: CallName, body: Body, total: Option<u64>) -> FileStream {
+    let idle_limit = client.timeouts.stream_idle;
     FileStream {
-        call: answer.call,
-        body: answer.response.into_body(),
+        call,
+        body: Some(body),
         total,
+        idle: Box::pin(tokio::time::sleep(idle_limit)),
+        idle_limit,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::upload::{Multipart, Upload, multipart, single};
+use super::upload::{Chunks, Multipart, Upload, multipart, single};
 use super::{CallName, Client, OperationHandle, built};
 use crate::error::{Error, ErrorKind};
 use crate::request::{ApiRequest, images};
@@ -35,8 +35,8 @@ impl Client {
 
     /// Imports an image of two files: `POST /1.0/images`. The finished operation's metadata holds its
     /// `fingerprint`. No alias is made; an image that is there already fails the operation
-    /// ([`Conflict`](ErrorKind::Conflict)). The files are streamed; the caller bounds the whole with a time limit of
-    /// its own, for example by dropping the call.
+    /// ([`Conflict`](ErrorKind::Conflict)). The files are streamed: the whole may take
+    /// long, and may not stand still for longer than [`Timeouts::stream_idle`](super::Timeouts::stream_idle).
     pub async fn import_image_split(
         &self,
         metadata: &Path,
@@ -64,11 +64,11 @@ impl Client {
             .await
             .map_err(|cause| call.error(cause))?;
         let Multipart {
-            body,
+            chunks,
             content_type,
             length,
         } = multipart(BOUNDARY, vec![("metadata", metadata), (field, root_upload)]);
-        self.upload(named(&content_type)?, body, length).await
+        self.upload(named(&content_type)?, chunks, length).await
     }
 
     /// Imports an image of one file (metadata and root together): `POST /1.0/images`. As
@@ -94,11 +94,11 @@ impl Client {
     async fn upload(
         &self,
         request: ApiRequest,
-        body: crate::transport::Body,
+        chunks: Chunks,
         length: u64,
     ) -> Result<OperationHandle, Error> {
         let request = built(request.header("content-length", &length.to_string()))?;
-        let reply = self.call(request, Some(body), None).await?;
+        let reply = self.call_streamed(request, chunks).await?;
         self.started(reply)
     }
 

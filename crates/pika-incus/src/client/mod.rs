@@ -183,6 +183,22 @@ impl Client {
         }
     }
 
+    /// Sends a request whose body is streamed: it may take long in all, and may not stand still.
+    async fn call_streamed(
+        &self,
+        request: ApiRequest,
+        chunks: upload::Chunks,
+    ) -> Result<Reply, Error> {
+        let call = CallName::of(&request);
+        let (body, moving) = upload::watched(chunks);
+        tokio::select! {
+            reply = self.call(request, Some(body), None) => reply,
+            limit = upload::stalled(moving, self.timeouts.stream_idle, self.timeouts.call) => {
+                Err(call.timed_out("sending the body", limit))
+            }
+        }
+    }
+
     /// A call whose answer carries a value.
     async fn fetch<T: DeserializeOwned>(&self, request: ApiRequest) -> Result<Tagged<T>, Error> {
         self.call(request, None, Some(self.timeouts.call))

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, BoxStream, Stream, StreamExt};
@@ -9,6 +10,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
+use tokio::sync::watch;
 
 use crate::error::{BoxError, ErrorCause};
 use crate::transport::Body;
@@ -63,14 +65,17 @@ impl Upload {
     }
 }
 
-/// The body of one file.
-pub(super) fn single(upload: Upload) -> Body {
-    from_stream(upload.chunks())
+/// Bytes to send, as they come.
+pub(super) type Chunks = BoxStream<'static, Result<Bytes, BoxError>>;
+
+/// The bytes of one file.
+pub(super) fn single(upload: Upload) -> Chunks {
+    upload.chunks().boxed()
 }
 
 /// A `multipart/form-data` body of files, with its content type and its length in bytes.
 pub(super) struct Multipart {
-    pub(super) body: Body,
+    pub(super) chunks: Chunks,
     pub(super) content_type: String,
     pub(super) length: u64,
 }
@@ -78,7 +83,7 @@ pub(super) struct Multipart {
 /// Puts files together, each under its field name. `boundary` must not occur in them.
 pub(super) fn multipart(boundary: &str, parts: Vec<(&'static str, Upload)>) -> Multipart {
     let mut length = 0;
-    let mut pieces: Vec<BoxStream<'static, Result<Bytes, BoxError>>> = Vec::new();
+    let mut pieces: Vec<Chunks> = Vec::new();
     let literal = |text: String| {
         let bytes = Bytes::from(text);
         (bytes.len() as u64, Box::pin(stream::iter([Ok(bytes)])) as _)
@@ -99,22 +104,45 @@ pub(super) fn multipart(boundary: &str, parts: Vec<(&'static str, Upload)>) -> M
     length += size;
     pieces.push(end);
     Multipart {
-        body: from_stream(stream::iter(pieces).flatten()),
+        chunks: stream::iter(pieces).flatten().boxed(),
         content_type: format!("multipart/form-data; boundary={boundary}"),
         length,
     }
 }
 
-/// A body of a stream of bytes.
-pub(super) fn from_stream(
-    chunks: impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static,
-) -> Body {
-    StreamBody::new(chunks.map(|chunk| chunk.map(Frame::data))).boxed_unsync()
+/// A body of these bytes, and what tells that it still moves: it changes with every piece that is taken and closes
+/// with the last.
+pub(super) fn watched(chunks: Chunks) -> (Body, watch::Receiver<()>) {
+    let (moved, moving) = watch::channel(());
+    let counted = chunks.map(move |chunk| {
+        moved.send_replace(());
+        chunk.map(Frame::data)
+    });
+    (StreamBody::new(counted).boxed_unsync(), moving)
+}
+
+/// Ends when a body stood still for `idle`, or when no answer came for `answer` after its last piece; gives the limit
+/// that was over.
+pub(super) async fn stalled(
+    mut moving: watch::Receiver<()>,
+    idle: Duration,
+    answer: Duration,
+) -> Duration {
+    loop {
+        match tokio::time::timeout(idle, moving.changed()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_all_taken)) => {
+                tokio::time::sleep(answer).await;
+                return answer;
+            }
+            Err(_) => return idle,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Upload, multipart};
+    use super::{Upload, multipart, watched};
     use http_body_util::BodyExt;
 
     #[tokio::test]
@@ -127,7 +155,8 @@ mod tests {
             ("rootfs", Upload::open(&path).await.unwrap()),
         ];
         let built = multipart("b0", parts);
-        let bytes = built.body.collect().await.unwrap().to_bytes();
+        let (body, _) = watched(built.chunks);
+        let bytes = body.collect().await.unwrap().to_bytes();
         assert_eq!(bytes.len() as u64, built.length);
         let text = String::from_utf8_lossy(&bytes);
         assert!(text.starts_with("--b0\r\nContent-Disposition: form-data; name=\"metadata\""));

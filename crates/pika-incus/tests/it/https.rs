@@ -158,23 +158,28 @@ async fn a_pinned_server_and_a_trusted_client_do_everything() {
         .expect("add");
     assert!(remote.server().await.expect("server").is_trusted());
 
+    a_wrong_certificate_is_refused(&url, &me, &facts.certificate_fingerprint).await;
+    s.finish().await;
+}
+
+/// Clients that expect another certificate than the server's send nothing.
+async fn a_wrong_certificate_is_refused(url: &str, me: &CertifiedKey<KeyPair>, fingerprint: &str) {
     // Another certificate than the pinned one.
-    let wrong = client_of(&url, &me, ServerTrust::Pinned(identity().cert.pem()));
+    let wrong = client_of(url, me, ServerTrust::Pinned(identity().cert.pem()));
     let error = wrong.server().await.expect_err("another server");
     assert_eq!(error.kind(), ErrorKind::Unreachable);
     assert!(!error.outcome_unknown(), "nothing was sent");
     let Some(ConnectProblem::WrongCertificate { presented, .. }) = error.connect_problem() else {
         panic!("a wrong certificate was expected: {error:?}");
     };
-    assert_eq!(presented, &facts.certificate_fingerprint);
+    assert_eq!(presented, fingerprint);
     // Nor is a self-signed one good enough for those who trust authorities.
-    let strict = client_of(&url, &me, ServerTrust::Authorities(identity().cert.pem()));
+    let strict = client_of(url, me, ServerTrust::Authorities(identity().cert.pem()));
     let error = strict.server().await.expect_err("no authority vouches");
     assert!(
         matches!(error.connect_problem(), Some(ConnectProblem::Tls { .. })),
         "{error:?}"
     );
-    s.finish().await;
 }
 
 /// Shows a certificate whose key it doesn't have.

@@ -245,3 +245,55 @@ async fn server_errors_keep_their_words() {
         );
     }
 }
+
+#[tokio::test]
+async fn an_upload_that_is_refused_in_the_middle_says_why() {
+    let body = r#"{"type":"error","error":"not authorized","error_code":403}"#;
+    let (_dir, client) = serve(move |stream| reply(stream, json("403 Forbidden", body)));
+    let chunks =
+        futures_util::stream::iter((0..100).map(|_| Ok(bytes::Bytes::from(vec![0; 1 << 20]))));
+    let meta = pika_incus::FileMeta::root(0o600);
+    let error = client
+        .file_put_stream("c1", "/f", chunks, &meta)
+        .await
+        .expect_err("refused");
+    assert_eq!(
+        (error.kind(), error.server_message()),
+        (ErrorKind::Forbidden, Some("not authorized")),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn streams_that_stand_still_are_given_up() {
+    let quick = |client: Client| {
+        client.with_timeouts(Timeouts {
+            stream_idle: Duration::from_millis(200),
+            ..Timeouts::default()
+        })
+    };
+    let (_dir, deaf) = serve(|stream| async move {
+        let _open = stream;
+        std::future::pending::<()>().await;
+    });
+    let endless = futures_util::stream::repeat_with(|| Ok(bytes::Bytes::from_static(&[0; 65536])));
+    let meta = pika_incus::FileMeta::root(0o600);
+    let error = quick(deaf)
+        .file_put_stream("c1", "/f", endless, &meta)
+        .await
+        .expect_err("nobody reads");
+    assert_eq!(error.kind(), ErrorKind::TimedOut, "{error:?}");
+    assert!(error.outcome_unknown());
+
+    let (_dir, mute) = serve(|mut stream| async move {
+        let head = "HTTP/1.1 200 OK\r\nx-incus-type: file\r\ncontent-length: 10\r\n\r\nab";
+        stream.write_all(head.as_bytes()).await.expect("written");
+        std::future::pending::<()>().await;
+    });
+    let stream = quick(mute)
+        .file_read_range("c1", "/f", 0, None)
+        .await
+        .expect("it begins");
+    let error = stream.read_to_end(100).await.expect_err("it stands still");
+    assert_eq!(error.kind(), ErrorKind::TimedOut, "{error:?}");
+}
