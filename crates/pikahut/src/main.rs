@@ -34,9 +34,20 @@ enum Verb {
     },
 }
 
+#[expect(clippy::print_stderr, reason = "a command line tells its error")]
+fn main() -> ExitCode {
+    match run(Arguments::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 #[expect(clippy::print_stdout, reason = "a command line prints its result")]
-fn main() -> Result<ExitCode> {
-    match Arguments::parse().verb {
+fn run(verb: Verb) -> Result<()> {
+    match verb {
         Verb::Start { dir, until_eof } => {
             let lifetime = if until_eof {
                 Lifetime::WithStarter
@@ -62,5 +73,5 @@ fn main() -> Result<ExitCode> {
             }
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
