@@ -4,17 +4,18 @@
 //! directory by the digest of their inputs, so that a second run builds nothing.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use fs_err::File;
-use pika_image::{BuildError, BuildRequest, GuestBinaries, Progress};
+use pika_image::{BuildImportError, BuildRequest, GuestBinaries, ImportRequest, Progress};
 use pika_incus::{Client, ImageRoot, WaitError};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::{checkout, tiny};
 use crate::daemon::blocking;
-use crate::program::ProgramError;
+use crate::program::{self, ProgramError};
 
 /// Role of the image that lanes and tests run in.
 const RUNNER_ROLE: &str = "pikaci-runner";
@@ -29,9 +30,9 @@ pub enum ImageError {
     /// The role is not in the registry.
     #[error("the role {RUNNER_ROLE} is not in the role registry")]
     Role,
-    /// The runner's image could not be built.
-    #[error("can't build the image of role {RUNNER_ROLE}")]
-    Build(#[source] BuildError),
+    /// The runner's image could not be built or imported.
+    #[error("there is no image of role {RUNNER_ROLE}")]
+    BuildImport(#[source] BuildImportError),
     /// The tiny image could not be made.
     #[error("can't make the tiny image")]
     Tiny(#[source] ProgramError),
@@ -87,19 +88,13 @@ pub async fn ensure_runner_image(
     }
     let role = RUNNER_ROLE.parse().map_err(|_| ImageError::Role)?;
     let binaries = GuestBinaries::Checkout(checkout());
-    let request = BuildRequest::new(role, binaries, image_cache());
-    let built = pika_image::build(&request, progress)
+    let mut request = BuildRequest::new(role, binaries, image_cache());
+    request.source_revision = source_revision();
+    let target = ImportRequest::for_role(request.role);
+    let imported = pika_image::build_import(client, &request, &target, progress)
         .await
-        .map_err(ImageError::Build)?;
-    let alias = built.role.default_image_alias().to_owned();
-    import(
-        client,
-        &alias,
-        &built.fingerprint,
-        (&built.metadata, &built.rootfs),
-        &built.properties,
-    )
-    .await?;
+        .map_err(ImageError::BuildImport)?;
+    let alias = imported.alias;
     let stamp = Stamp { run, alias };
     let files = |source| ImageError::Files {
         path: stamp_path.clone(),
@@ -127,47 +122,35 @@ pub async fn ensure_tiny_image(client: &Client, dir: &Path) -> Result<String, Im
     })?;
     let path = folder.path().to_owned();
     let (metadata, rootfs) = blocking(move || tiny::build(&path)).await?;
-    let properties = pika_incus::types::Config::default();
-    import(client, TINY_ALIAS, "", (&metadata, &rootfs), &properties).await?;
+    let properties = pika_incus::Config::default();
+    let done = client
+        .import_image_split(&metadata, &rootfs, ImageRoot::FileSystem, &properties)
+        .await
+        .map_err(ImageError::Incus)?
+        .wait(IMPORT_LIMIT)
+        .await
+        .map_err(ImageError::Import)?;
+    let fingerprint = done
+        .metadata
+        .get("fingerprint")
+        .and_then(|value| value.as_str());
+    client
+        .create_alias(
+            TINY_ALIAS,
+            fingerprint.unwrap_or_default(),
+            "programs of the host",
+        )
+        .await
+        .map_err(ImageError::Incus)?;
     Ok(TINY_ALIAS.to_owned())
 }
 
-/// Makes it so that the image is there and the alias points at it.
-async fn import(
-    client: &Client,
-    alias: &str,
-    fingerprint: &str,
-    (metadata, rootfs): (&Path, &Path),
-    properties: &pika_incus::types::Config,
-) -> Result<(), ImageError> {
-    let known = client.images().await.map_err(ImageError::Incus)?;
-    let fingerprint = match known.iter().find(|image| image.fingerprint == fingerprint) {
-        Some(image) => image.fingerprint.clone(),
-        None => {
-            let done = client
-                .import_image_split(metadata, rootfs, ImageRoot::FileSystem, properties)
-                .await
-                .map_err(ImageError::Incus)?
-                .wait(IMPORT_LIMIT)
-                .await
-                .map_err(ImageError::Import)?;
-            let named = done
-                .metadata
-                .get("fingerprint")
-                .and_then(|value| value.as_str());
-            named.unwrap_or(fingerprint).to_owned()
-        }
-    };
-    let outcome = match client.alias(alias).await.map_err(ImageError::Incus)? {
-        Some(found) if found.value.target == fingerprint => Ok(()),
-        Some(found) => {
-            client
-                .update_alias(alias, &fingerprint, found.etag.as_ref())
-                .await
-        }
-        None => client.create_alias(alias, &fingerprint, "").await,
-    };
-    outcome.map_err(ImageError::Incus)
+/// The commit that the checkout is at, if it is one.
+fn source_revision() -> Option<String> {
+    let mut git = Command::new("git");
+    git.args(["rev-parse", "HEAD"]).current_dir(checkout());
+    let revision = program::run(&mut git).ok()?;
+    Some(revision.trim().to_owned())
 }
 
 /// Held while an image is made, so that tests that start together make it once.
