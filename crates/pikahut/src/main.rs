@@ -1,6 +1,6 @@
-//! Private Incus daemons from a shell: `pikahut start DIR`, `pikahut clean DIR`.
+//! Private Incus daemons from a shell: `pikahut install`, `pikahut start DIR`, `pikahut clean DIR`.
 //!
-//! Owns nothing but its two verbs; what they do is in the library. `start --until-eof` ends the daemon when stdin ends
+//! Owns nothing but its verbs; what they do is in the library. `start --until-eof` ends the daemon when stdin ends
 //! or this process dies, however that comes about.
 
 use std::path::PathBuf;
@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 use pikahut::daemon::{self, Lifetime, PrivateIncus, PrivateIncusConfig};
+use pikahut::install;
 
 /// Private Incus daemons for tests and trials.
 #[derive(Parser)]
@@ -27,6 +28,8 @@ enum Verb {
         #[arg(long)]
         until_eof: bool,
     },
+    /// Install Incus and what it needs where they are missing, from the machine's own package sources.
+    Install,
     /// Remove the daemon of this directory and everything that it left.
     Clean {
         /// As given to `start`.
@@ -64,6 +67,10 @@ fn run(verb: Verb) -> Result<()> {
                 std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).context("read stdin")?;
                 daemon.clean_blocking()?;
             }
+        }
+        Verb::Install => {
+            let report = install::ensure_host(&mut |step| println!("{step}"))?;
+            println!("{}", report.incusd.display());
         }
         Verb::Clean { dir } => {
             daemon::clean(&dir)?;

@@ -141,7 +141,7 @@ impl Keeper {
         let mut command = Command::new("nsenter");
         command
             .arg(format!("--target={}", self.pid.as_raw_nonzero()))
-            .args(["--mount", "--pid", "--"]);
+            .args(["--mount", "--pid", "--root", "--wd", "--"]);
         command
     }
 
