@@ -19,6 +19,18 @@ pub(crate) fn prepare() -> Result<String> {
     })
 }
 
+/// Installs what only tests need; the note says what was done.
+#[expect(clippy::print_stderr, reason = "a command line talks on stderr")]
+pub(crate) fn prepare_tests() -> Result<String> {
+    let note = prepare()?;
+    let installed = install::ensure_test_packages(&mut |step| eprintln!("    {step}"))?;
+    Ok(if installed.is_empty() {
+        note
+    } else {
+        format!("{note}, for tests {}", installed.join(" "))
+    })
+}
+
 /// Builds the runner's image where it is not cached, and imports it where the daemon lacks it; gives its alias.
 pub(crate) fn runner_image(client: &pika_incus::Client, dir: &Path) -> Result<String> {
     let runtime = runtime()?;

@@ -142,7 +142,7 @@ fn run_daemon_tests(
     ran: &mut Counts,
     closing: &mut Vec<String>,
 ) {
-    if !phases.run("Incus on this machine", host::prepare) {
+    if !phases.run("Incus on this machine", host::prepare_tests) {
         return;
     }
     let started = phases.attempt("daemon for the tests", || {

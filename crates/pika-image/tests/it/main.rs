@@ -4,4 +4,6 @@ mod boot;
 mod build;
 mod conflict;
 mod import;
+mod nix;
 mod samples;
+mod scripts;

@@ -27,8 +27,12 @@ pub const PACKAGES: &[&str] = &[
     "rsync",
     "squashfs-tools",
     "mmdebstrap",
+    "zstd",
     "jq",
 ];
+
+/// What only tests need beside them, each with the program that shows that it is there.
+const TEST_PACKAGES: &[(&str, &str)] = &[("nix-bin", "nix-instantiate")];
 
 /// Programs by which a machine without Debian's packages shows that it has what is needed.
 const PROGRAMS: &[&str] = &[
@@ -41,6 +45,7 @@ const PROGRAMS: &[&str] = &[
     "rsync",
     "mksquashfs",
     "mmdebstrap",
+    "zstd",
     "setsid",
     "unshare",
     "nsenter",
@@ -127,6 +132,19 @@ pub fn ensure_host(progress: &mut dyn FnMut(&str)) -> Result<HostReport, Install
         installed,
         inotify,
     })
+}
+
+/// Installs what only tests need, and gives the names of what was missing.
+pub fn ensure_test_packages(progress: &mut dyn FnMut(&str)) -> Result<Vec<String>, InstallError> {
+    let missing: Vec<String> = TEST_PACKAGES
+        .iter()
+        .filter(|(_, name)| program::find(name).is_none())
+        .map(|(package, _)| (*package).to_owned())
+        .collect();
+    if missing.is_empty() {
+        return Ok(missing);
+    }
+    apt::install(&missing, progress)
 }
 
 fn ensure_packages(progress: &mut dyn FnMut(&str)) -> Result<Vec<String>, InstallError> {
