@@ -126,7 +126,7 @@ pub enum ErrorCause {
         limit_bytes: u64,
     },
     /// A name or value that can't be sent; nothing was sent.
-    #[error("the request can't be built")]
+    #[error("the request can't be built, so nothing was sent")]
     Input(#[source] InvalidInput),
     /// A local file that should be sent can't be read.
     #[error("can't read {}", path.display())]
@@ -315,7 +315,10 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {}", self.0.method, self.0.path, self.0.cause)
+        match &self.0.cause {
+            cause @ ErrorCause::Input(_) => write!(f, "{cause}"),
+            cause => write!(f, "{} {}: {cause}", self.0.method, self.0.path),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio_rustls::rustls;
 
 use crate::conformance::events::action_on;
-use crate::support::{self, LIMIT};
+use crate::support::{self, LIMIT, Subject};
 
 fn identity() -> CertifiedKey<KeyPair> {
     generate_simple_self_signed(vec!["client".to_owned()]).expect("a certificate")
@@ -83,7 +83,38 @@ async fn a_pinned_server_and_a_trusted_client_do_everything() {
         .expect("the token is taken");
     assert!(remote.server().await.expect("server").is_trusted());
 
-    // Requests, websockets and streams.
+    requests_websockets_and_streams_work(&s, &remote).await;
+
+    // Trust taken back.
+    let mine = remote
+        .certificates()
+        .await
+        .expect("list")
+        .into_iter()
+        .find(|one| one.name == "me")
+        .expect("mine");
+    s.client
+        .delete_certificate(&mine.fingerprint)
+        .await
+        .expect("delete");
+    let error = remote
+        .instances(&Filter::all())
+        .await
+        .expect_err("no longer trusted");
+    assert_eq!(error.kind(), ErrorKind::Forbidden, "{error}");
+
+    // The other way to be trusted: a trusted caller adds the certificate.
+    s.client
+        .add_certificate(&CertificateRequest::add("me", me.cert.der()))
+        .await
+        .expect("add");
+    assert!(remote.server().await.expect("server").is_trusted());
+
+    a_wrong_certificate_is_refused(&url, &me, &facts.certificate_fingerprint).await;
+    s.finish().await;
+}
+
+async fn requests_websockets_and_streams_work(s: &Subject, remote: &Client) {
     let mut events = remote
         .events(&[EventKind::Lifecycle])
         .await
@@ -132,34 +163,6 @@ async fn a_pinned_server_and_a_trusted_client_do_everything() {
         vec![7; 1_000_000]
     );
     s.remove_instance(&name).await;
-
-    // Trust taken back.
-    let mine = remote
-        .certificates()
-        .await
-        .expect("list")
-        .into_iter()
-        .find(|one| one.name == "me")
-        .expect("mine");
-    s.client
-        .delete_certificate(&mine.fingerprint)
-        .await
-        .expect("delete");
-    let error = remote
-        .instances(&Filter::all())
-        .await
-        .expect_err("no longer trusted");
-    assert_eq!(error.kind(), ErrorKind::Forbidden, "{error}");
-
-    // The other way to be trusted: a trusted caller adds the certificate.
-    s.client
-        .add_certificate(&CertificateRequest::add("me", me.cert.der()))
-        .await
-        .expect("add");
-    assert!(remote.server().await.expect("server").is_trusted());
-
-    a_wrong_certificate_is_refused(&url, &me, &facts.certificate_fingerprint).await;
-    s.finish().await;
 }
 
 /// Clients that expect another certificate than the server's send nothing.
