@@ -32,8 +32,29 @@ impl LogFollower {
         }
     }
 
-    /// Gives every line that is complete by now to `take`, without its newline.
+    /// Gives every line that is complete by now to `take`, without its newline. A line that is longer
+    /// than [`LINE_BYTES_MAX`] comes in pieces.
     pub fn read_lines(&mut self, mut take: impl FnMut(&[u8])) -> std::io::Result<()> {
+        let mut partial = std::mem::take(&mut self.partial);
+        let read = self.read_bytes(|bytes| {
+            for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+                partial.extend_from_slice(piece);
+                let is_line = partial.last() == Some(&b'\n');
+                if is_line {
+                    partial.pop();
+                }
+                if is_line || partial.len() >= LINE_BYTES_MAX {
+                    take(&partial);
+                    partial.clear();
+                }
+            }
+        });
+        self.partial = partial;
+        read
+    }
+
+    /// Gives what came since the last call to `take`, as it is.
+    pub fn read_bytes(&mut self, mut take: impl FnMut(&[u8])) -> std::io::Result<()> {
         let file = match &mut self.file {
             Some(file) => file,
             None => match File::open(&self.path) {
@@ -44,20 +65,9 @@ impl LogFollower {
         };
         let mut buffer = vec![0; READ_BYTES];
         loop {
-            let count = file.read(&mut buffer)?;
-            if count == 0 {
-                return Ok(());
-            }
-            for piece in buffer[..count].split_inclusive(|byte| *byte == b'\n') {
-                self.partial.extend_from_slice(piece);
-                if self.partial.last() == Some(&b'\n') {
-                    self.partial.pop();
-                    take(&self.partial);
-                    self.partial.clear();
-                } else if self.partial.len() >= LINE_BYTES_MAX {
-                    take(&self.partial);
-                    self.partial.clear();
-                }
+            match file.read(&mut buffer)? {
+                0 => return Ok(()),
+                count => take(&buffer[..count]),
             }
         }
     }

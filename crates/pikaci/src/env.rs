@@ -1,4 +1,4 @@
-//! Every environment variable that `pikaci` reads. docs/reference/lanes.md lists the same ones.
+//! Every environment variable that `pikaci` reads. docs/reference/environment.md lists the same ones.
 
 use std::path::PathBuf;
 

@@ -33,6 +33,9 @@ pub const ARTIFACTS_GUEST_PATH: &str = "/run/pika-cloud/artifacts";
 /// Names that folder in a job's environment.
 pub const ARTIFACTS_ENV: &str = "PIKACI_ARTIFACTS_DIR";
 
+/// How long a lane with caches waits for its network, in seconds.
+const NETWORK_WAIT_SECS: u64 = 60;
+
 /// What a lane becomes a job with, beside itself.
 #[derive(Debug, Clone, Copy)]
 pub struct JobContext<'a> {
@@ -224,6 +227,13 @@ impl JobSpec {
         request.run_as_root = self.run_as_root;
         request.nonce = Some(nonce.to_owned());
         request.env = self.env.clone();
+        // What is in a cache comes from somewhere: such a lane starts with the network up. Others start
+        // as soon as the guest does.
+        let has_caches = self
+            .mounts
+            .iter()
+            .any(|mount| mount.kind == RuntimeMountKind::Cache);
+        request.wait_for_network_secs = has_caches.then_some(NETWORK_WAIT_SECS);
         request
             .env
             .entry(ARTIFACTS_ENV.to_owned())

@@ -40,11 +40,7 @@ pub(crate) async fn logs(global: &Global, arguments: &LogsArguments) -> Result<E
         for (lane, mut follower) in open {
             // Asked before reading, so that what is written in between is read too.
             let is_over = !arguments.follow || is_dead || run.job(&lane).read_result()?.is_some();
-            let read = if is_over {
-                follower.finish(|line| printer.line(&lane, line))
-            } else {
-                follower.read_lines(|line| printer.line(&lane, line))
-            };
+            let read = printer.take_in(&lane, &mut follower, is_over);
             let path = run.job(&lane).log_path();
             read.map_err(|error| {
                 CommandError::infrastructure(&format!("{} can't be read", path.display()), &error)
@@ -113,23 +109,42 @@ impl Printer {
         }
     }
 
-    fn line(&mut self, lane: &str, line: &[u8]) {
+    fn take_in(
+        &mut self,
+        lane: &str,
+        follower: &mut LogFollower,
+        is_over: bool,
+    ) -> std::io::Result<()> {
+        match (self.name_width, self.for_terminal) {
+            (None, false) => follower.read_bytes(|bytes| self.write(&[bytes])),
+            _ if is_over => follower.finish(|line| self.line(lane, line)),
+            _ => follower.read_lines(|line| self.line(lane, line)),
+        }
+    }
+
+    fn write(&mut self, parts: &[&[u8]]) {
         let mut out = std::io::stdout().lock();
+        let written = parts
+            .iter()
+            .try_for_each(|part| out.write_all(part))
+            .and_then(|()| out.flush());
+        self.reader_is_gone |= written.is_err();
+    }
+
+    fn line(&mut self, lane: &str, line: &[u8]) {
         let prefix = self
             .name_width
             .map(|width| format!("{} | ", padded(lane, width)))
             .unwrap_or_default();
-        let written = if self.for_terminal {
-            let prefix = style::paint(style::QUIET, &prefix);
-            writeln!(
-                anstream::AutoStream::auto(out),
-                "{prefix}{}",
-                printable(line, true)
-            )
-        } else {
-            let parts = [prefix.as_bytes(), line, b"\n"];
-            parts.iter().try_for_each(|part| out.write_all(part))
-        };
-        self.reader_is_gone |= written.is_err();
+        if !self.for_terminal {
+            return self.write(&[prefix.as_bytes(), line, b"\n"]);
+        }
+        let prefix = style::paint(style::QUIET, &prefix);
+        let shown = writeln!(
+            anstream::stdout().lock(),
+            "{prefix}{}",
+            printable(line, true)
+        );
+        self.reader_is_gone |= shown.is_err();
     }
 }
