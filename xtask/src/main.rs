@@ -2,6 +2,7 @@
 //!
 //! Owns how the repository is checked, shown and measured. Nothing of the product depends on it.
 
+mod bench;
 mod demo;
 mod deny;
 mod host;
@@ -26,6 +27,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Measure the product against the bare API.
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Run this repository's lanes in throw-away Incus instances, on a machine with nothing but a Rust toolchain.
     Demo(demo::Options),
     /// Check licences, sources and bans of the dependency tree.
@@ -50,6 +54,7 @@ fn main() -> ExitCode {
 #[expect(clippy::print_stdout, reason = "a command line prints its result")]
 fn run(root: &Path, command: &Command) -> Result<()> {
     match command {
+        Command::Bench(bench) => bench::run(root, bench)?,
         Command::Demo(options) => demo::run(root, options)?,
         Command::Test(options) => test::run(root, options)?,
         Command::Deny => println!("{}", deny::run(root)?),

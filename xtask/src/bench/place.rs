@@ -1,0 +1,115 @@
+//! Where launches are measured: a daemon with the runner's image, and a repository with one lane.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use pika_incus::Client;
+use pikahut::daemon::{self, PrivateIncus, PrivateIncusConfig};
+use pikahut::stack;
+
+use crate::host;
+
+/// A daemon to measure on.
+pub(super) struct Place {
+    pub(super) client: Client,
+    pub(super) dir: PathBuf,
+    pub(super) image: String,
+    // Ends and removes the daemon when the measurement is over.
+    _daemon: Option<PrivateIncus>,
+}
+
+/// Alias of the runner's image, as its role has it.
+const RUNNER_ALIAS: &str = "pikaci/dev";
+
+impl Place {
+    /// A daemon that stands already and has the runner's image.
+    pub(super) fn existing(dir: &Path, project: &str) -> Result<Place> {
+        let client = Client::unix(dir.join("unix.socket")).with_project(project);
+        let found = host::runtime()?.block_on(client.alias(RUNNER_ALIAS))?;
+        if found.is_none() {
+            bail!(
+                "the daemon in {} has no image {RUNNER_ALIAS} in project {project}; make it with: \
+                 pika image build-import --role pikaci-runner",
+                dir.display()
+            );
+        }
+        Ok(Place {
+            client,
+            dir: dir.to_owned(),
+            image: RUNNER_ALIAS.to_owned(),
+            _daemon: None,
+        })
+    }
+
+    /// A daemon of its own, gone with the returned value.
+    pub(super) fn private() -> Result<Place> {
+        host::prepare()?;
+        let daemon =
+            PrivateIncus::start_blocking(&PrivateIncusConfig::new(stack::checkout_dir("bench")))?;
+        let client = daemon.client();
+        let image = host::runner_image(&client, daemon.dir())?;
+        Ok(Place {
+            client,
+            dir: daemon.dir().to_owned(),
+            image,
+            _daemon: Some(daemon),
+        })
+    }
+
+    /// A git repository with the one lane `true`, and the configuration to run it with. Gives both.
+    pub(super) fn repository(&self, folder: &Path) -> Result<(PathBuf, PathBuf)> {
+        let repository = folder.join("repository");
+        fs_err::create_dir_all(repository.join("ci"))?;
+        fs_err::write(
+            repository.join("ci/forge-lanes.toml"),
+            "version = 1\n\n[[branch.lanes]]\nid = \"true\"\ntitle = \"true\"\ncommand = [\"true\"]\n",
+        )?;
+        git(&repository, &["init", "--quiet"])?;
+        git(&repository, &["add", "--all"])?;
+        let identity = ["-c", "user.name=bench", "-c", "user.email=bench@localhost"];
+        git(
+            &repository,
+            &[&identity[..], &["commit", "--quiet", "-m", "One lane"]].concat(),
+        )?;
+        let configuration = folder.join("pikaci.toml");
+        let socket = self.dir.join("unix.socket");
+        let text = format!(
+            "[incus]\nsocket = \"{}\"\nproject = \"{}\"\nprofile = \"default\"\npool = \"{}\"\n\
+             default_instance_type = \"container\"\n",
+            socket.display(),
+            self.client.project(),
+            daemon::POOL,
+        );
+        fs_err::write(&configuration, text)?;
+        Ok((repository, configuration))
+    }
+}
+
+fn git(repository: &Path, arguments: &[&str]) -> Result<()> {
+    let status = Command::new("git")
+        .arg("-C")
+        .arg(repository)
+        .args(arguments)
+        .status()
+        .context("start git")?;
+    if !status.success() {
+        bail!("git {} ended with {status}", arguments.join(" "));
+    }
+    Ok(())
+}
+
+/// The engine's command line as users have it: a release build.
+pub(super) fn build_pikaci(root: &Path) -> Result<PathBuf> {
+    let status = Command::new("cargo")
+        .args(["build", "--quiet", "--release", "--package", "pikaci"])
+        .current_dir(root)
+        .status()
+        .context("start cargo")?;
+    if !status.success() {
+        bail!("`cargo build --release --package pikaci` ended with {status}");
+    }
+    let folder =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    Ok(folder.join("release/pikaci"))
+}

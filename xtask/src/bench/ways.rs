@@ -1,0 +1,248 @@
+//! The three ways of one launch: the same image, pool, limits and read-only mount, the command `true`, and removal.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use pika_incus::{CaptureLimits, Client, ExecRequest, StateChange};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::Command;
+use tokio::sync::mpsc;
+
+use super::place::Place;
+
+/// Longest step of a launch.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// How an instance is launched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Way {
+    /// Calls of the API, one after another.
+    Raw,
+    /// The `incus` program, once for each step.
+    Program,
+    /// `pikaci run`.
+    Pikaci,
+}
+
+impl Way {
+    pub(super) const ALL: [Way; 3] = [Way::Raw, Way::Program, Way::Pikaci];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Way::Raw => "raw API calls",
+            Way::Program => "incus program",
+            Way::Pikaci => "pikaci run",
+        }
+    }
+}
+
+/// How long a launch took.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Taken {
+    /// Until it is known how the command ended.
+    pub(super) verdict: Duration,
+    /// Until the instance is gone.
+    pub(super) whole: Duration,
+}
+
+/// Everything that the ways have in common.
+pub(super) struct Launches {
+    client: Client,
+    incus_dir: PathBuf,
+    image: String,
+    pikaci: PathBuf,
+    repository: PathBuf,
+    configuration: PathBuf,
+    folder: Folder,
+}
+
+/// A folder that goes with the value.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What can't be removed stays in the system's folder for such things.
+        fs_err::remove_dir_all(&self.0).ok();
+    }
+}
+
+impl Launches {
+    pub(super) fn prepare(place: &Place, pikaci: &Path) -> Result<Launches> {
+        let folder = std::env::temp_dir().join(format!("pika-bench-{}", std::process::id()));
+        fs_err::create_dir_all(&folder)?;
+        let folder = Folder(folder);
+        let (repository, configuration) = place.repository(&folder.0)?;
+        Ok(Launches {
+            client: place.client.clone(),
+            incus_dir: place.dir.clone(),
+            image: place.image.clone(),
+            pikaci: pikaci.to_owned(),
+            repository,
+            configuration,
+            folder,
+        })
+    }
+
+    pub(super) async fn launch(&self, way: Way, round: u16) -> Result<Taken> {
+        let name = format!("bench-{}-{round}", std::process::id());
+        match way {
+            Way::Raw => self.raw(&name).await,
+            Way::Program => self.program(&name).await,
+            Way::Pikaci => self.pikaci().await,
+        }
+    }
+
+    async fn raw(&self, name: &str) -> Result<Taken> {
+        let begun = Instant::now();
+        let client = &self.client;
+        let body = self.create_body(name);
+        client.create_instance(&body).await?.wait(LIMIT).await?;
+        let request = ExecRequest::new(["true"]);
+        let ended = client.exec_capture(name, &request, CaptureLimits::default(), LIMIT);
+        let exit_code = ended.await?.exit_code;
+        let verdict = begun.elapsed();
+        if exit_code != 0 {
+            bail!("`true` ended with {exit_code}");
+        }
+        let stop = StateChange::force_stop();
+        client
+            .set_instance_state(name, &stop)
+            .await?
+            .wait(LIMIT)
+            .await?;
+        client.delete_instance(name).await?.wait(LIMIT).await?;
+        Ok(Taken {
+            verdict,
+            whole: begun.elapsed(),
+        })
+    }
+
+    /// What `pikaci` asks for too, as far as it costs time: limits and one read-only mount.
+    fn create_body(&self, name: &str) -> Value {
+        json!({
+            "name": name, "type": "container", "start": true, "profiles": ["default"],
+            "source": {"type": "image", "alias": self.image},
+            "config": {
+                "boot.autostart": "false", "limits.cpu": "2", "limits.memory": "4096MiB",
+                "security.guestapi": "false",
+            },
+            "devices": {"source": {
+                "type": "disk", "source": self.repository, "path": "/workspace/snapshot",
+                "readonly": "true", "shift": "true",
+            }},
+        })
+    }
+
+    async fn program(&self, name: &str) -> Result<Taken> {
+        let begun = Instant::now();
+        let source = format!("source={}", self.repository.display());
+        self.incus(&[
+            "create",
+            &self.image,
+            name,
+            "-c",
+            "boot.autostart=false",
+            "-c",
+            "limits.cpu=2",
+            "-c",
+            "limits.memory=4096MiB",
+            "-c",
+            "security.guestapi=false",
+        ])
+        .await?;
+        self.incus(&[
+            "config",
+            "device",
+            "add",
+            name,
+            "source",
+            "disk",
+            &source,
+            "path=/workspace/snapshot",
+            "readonly=true",
+            "shift=true",
+        ])
+        .await?;
+        self.incus(&["start", name]).await?;
+        self.incus(&["exec", name, "--", "true"]).await?;
+        let verdict = begun.elapsed();
+        self.incus(&["delete", "--force", name]).await?;
+        Ok(Taken {
+            verdict,
+            whole: begun.elapsed(),
+        })
+    }
+
+    async fn incus(&self, arguments: &[&str]) -> Result<()> {
+        let output = Command::new("incus")
+            .args(arguments)
+            .args(["--project", self.client.project()])
+            .env("INCUS_DIR", &self.incus_dir)
+            .env("INCUS_CONF", self.folder.0.join("incus-client"))
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .context("start incus")?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!(
+                "incus {} ended with {}: {said}",
+                arguments.join(" "),
+                output.status
+            );
+        }
+        Ok(())
+    }
+
+    /// The verdict is there when its line is: `+ LANE passed`.
+    async fn pikaci(&self) -> Result<Taken> {
+        let begun = Instant::now();
+        let mut child = Command::new(&self.pikaci)
+            .arg("--repo")
+            .arg(&self.repository)
+            .arg("--config")
+            .arg(&self.configuration)
+            .args(["run", "true"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("start {}", self.pikaci.display()))?;
+        let (lines, mut said) = mpsc::unbounded_channel();
+        if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
+            tokio::spawn(tell_lines(stdout, begun, lines.clone()));
+            tokio::spawn(tell_lines(stderr, begun, lines));
+        }
+        let mut verdict = None;
+        let mut everything = String::new();
+        while let Some((at, line)) = said.recv().await {
+            if verdict.is_none() && line.starts_with("+ ") {
+                verdict = Some(at);
+            }
+            everything.push_str(&line);
+            everything.push('\n');
+        }
+        let status = child.wait().await?;
+        let whole = begun.elapsed();
+        match verdict {
+            Some(verdict) if status.success() => Ok(Taken { verdict, whole }),
+            _ => bail!("pikaci run ended with {status}:\n{everything}"),
+        }
+    }
+}
+
+async fn tell_lines(
+    pipe: impl AsyncRead + Unpin,
+    begun: Instant,
+    lines: mpsc::UnboundedSender<(Duration, String)>,
+) {
+    let mut reader = BufReader::new(pipe).lines();
+    while let Ok(Some(line)) = reader.next_line().await {
+        if lines.send((begun.elapsed(), line)).is_err() {
+            return;
+        }
+    }
+}
