@@ -33,6 +33,29 @@ fn write_spec(dir: &Path, name: &str, alias: &str) -> String {
     path.to_str().unwrap().to_owned()
 }
 
+/// A collection that is whole; before the guest is up each one says why it is not.
+async fn collected_once_booted(shell: &Shell<'_>, spec: &str, dir: &Path) -> serde_json::Value {
+    let limit = std::time::Duration::from_secs(60);
+    let out = dir.join("out");
+    let arguments = [
+        "--output",
+        "json",
+        "runtime",
+        "collect",
+        spec,
+        "--into",
+        out.to_str().unwrap(),
+    ];
+    let whole = pikahut::wait::until_async(limit, || async {
+        let ended = shell.pika(&arguments);
+        let collected = ended.json();
+        let incomplete = collected.get("incomplete").is_some();
+        assert_eq!(ended.code, i32::from(incomplete), "{}", ended.all());
+        (!incomplete).then_some(collected)
+    });
+    whole.await.expect("the guest is up within a minute")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn from_ensure_to_destroy() {
     let incus = TestIncus::shared().await;
@@ -82,9 +105,9 @@ async fn from_ensure_to_destroy() {
     let seen = json(&["inspect", &spec]);
     assert_eq!(seen["seen"]["power"], "running");
     assert_eq!(seen["labels"], json!({"lane": "real"}));
-    let out = dir.path().join("out");
-    let collected = json(&["collect", &spec, "--into", out.to_str().unwrap()]);
+    let collected = collected_once_booted(&shell, &spec, dir.path()).await;
     assert_eq!(collected["from"], "running_guest");
+    assert_eq!(collected["refused_count"], 0);
 
     assert_eq!(json(&["destroy", &spec])["end"], "destroyed");
     assert_eq!(json(&["destroy", &spec])["end"], "gone");
