@@ -198,3 +198,30 @@ fn parse_file(path: &Path, text: &str) -> Result<File, CommandError> {
         hint: None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_variable_is_documented() {
+        let page = include_str!("../../../docs/reference/environment.md");
+        for variable in [
+            CONFIG_VARIABLE,
+            SOCKET_VARIABLE,
+            PROJECT_VARIABLE,
+            PROFILE_VARIABLE,
+            OWNER_VARIABLE,
+            OUTPUT_VARIABLE,
+            LOG_VARIABLE,
+            CACHE_VARIABLE,
+            INCUS_SOCKET_VARIABLE,
+            INCUS_DIR_VARIABLE,
+        ] {
+            assert!(
+                page.contains(&format!("`{variable}`")),
+                "{variable} is not in docs/reference/environment.md"
+            );
+        }
+    }
+}

@@ -155,3 +155,29 @@ impl From<DestroyError> for CommandError {
         CommandError::new(Exit::Refused, &error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_documented() {
+        let page = include_str!("../../../docs/reference/exit-codes.md");
+        for (exit, word) in [
+            (Exit::Done, "done"),
+            (Exit::Failed, "failed"),
+            (Exit::Usage, "usage"),
+            (Exit::Infrastructure, "infrastructure"),
+            (Exit::TimedOut, "timed out"),
+            (Exit::Refused, "refused"),
+            (Exit::OperatorNeeded, "operator needed"),
+            (Exit::Interrupted, "interrupted"),
+        ] {
+            let row = format!("| {} | {word} |", exit as u8);
+            assert!(
+                page.contains(&row),
+                "`{row}` is not in docs/reference/exit-codes.md"
+            );
+        }
+    }
+}
