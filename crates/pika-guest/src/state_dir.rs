@@ -90,7 +90,6 @@ pub fn ensure(layout: &Layout) -> Result<StateDir, StateDirError> {
     })?;
     let backing = Dir::ensure(&layout.backing_dir, 0o700)?;
     let boot = backing.ensure_dir(&boot_id, 0o755)?;
-    boot.ensure_dir(LOGS_DIR, 0o755)?;
     let target = Dir::ensure(&layout.state_dir, 0o755)?;
     if target.identity()? == boot.identity()? {
         return Ok(StateDir {
@@ -99,6 +98,7 @@ pub fn ensure(layout: &Layout) -> Result<StateDir, StateDirError> {
             boot_id,
         });
     }
+    boot.ensure_dir(LOGS_DIR, 0o755)?;
     let artifacts = boot.ensure_dir(ARTIFACTS_DIR, 0o755)?;
     artifacts.set_owner(GUEST_UID, GUEST_GID)?;
     let early_artifacts = mounted_early(&target);
@@ -159,7 +159,8 @@ pub fn prune(layout: &Layout) -> Result<usize, StateDirError> {
     Ok(old)
 }
 
-/// Waits until `/run` is a tmpfs. An init other than systemd need not make it one, so that one isn't waited for long.
+/// Waits until systemd has mounted what it mounts first: `/run`, `/dev/shm` and the like, over which a command must not
+/// have begun. An init other than systemd need not do so, and isn't waited for long.
 fn wait_for_run(run_dir: &Path, limit: Duration) -> Result<(), StateDirError> {
     if run_dir != Path::new("/run") {
         return Ok(());
@@ -170,8 +171,10 @@ fn wait_for_run(run_dir: &Path, limit: Duration) -> Result<(), StateDirError> {
             let magic = u64::try_from(facts.f_type).unwrap_or_default();
             magic == TMPFS_MAGIC || magic == RAMFS_MAGIC
         });
-        let foreign = !on_tmpfs && begun.elapsed() > FOREIGN_INIT_LIMIT && !init_is_systemd();
-        (on_tmpfs || foreign).then_some(())
+        // systemd makes it right after those mounts; it is how others know that systemd runs.
+        let mounted = on_tmpfs && Path::new("/run/systemd/system").exists();
+        let foreign = !mounted && begun.elapsed() > FOREIGN_INIT_LIMIT && !init_is_systemd();
+        (mounted || foreign).then_some(())
     })
     .ok_or(StateDirError::RunNotMounted { waited: limit })
 }

@@ -11,7 +11,9 @@ async fn a_supervisor_that_is_killed_leaves_no_record_and_no_command() {
     let guest = Guest::launch(&incus, "lost", &[]).await;
     let output = guest.run_attached(
         "lost",
-        &root_request("echo begun; kill -9 $PPID; exec sleep 2345"),
+        &root_request(
+            "echo begun; until grep -q begun /run/pika-cloud/logs/guest.log; do :; done; kill -9 $PPID; exec sleep 2345",
+        ),
     );
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     assert_eq!(output.stdout, b"begun\n");
