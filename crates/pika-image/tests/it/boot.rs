@@ -48,9 +48,15 @@ async fn the_runner_image_boots_with_all_that_a_job_needs() {
             .unwrap()
     };
     // Up, with nothing failed and nothing that waits for ever.
-    let state = run("systemctl is-system-running --wait").await;
+    let state = run(
+        "timeout 25 sh -c 'until test -S /run/systemd/private; do sleep 0.02; done; \
+         systemctl is-system-running --wait'",
+    )
+    .await;
     assert_eq!(String::from_utf8_lossy(&state.stdout).trim(), "running");
-    let route = run("timeout 20 sh -c 'until ip route show default | grep -q .; do :; done'").await;
+    let route =
+        run("timeout 20 sh -c 'until ip route show default | grep -q .; do sleep 0.02; done'")
+            .await;
     assert_eq!(route.exit_code, 0, "no default route within 20 s");
     for fact in FACTS {
         let output = run(fact).await;
