@@ -44,11 +44,12 @@ impl Runtimes {
         plan: &IncusRuntimePlan,
         ownership: &Ownership,
     ) -> Result<Runtime, EnsureError> {
-        let resolved = self
-            .resolve(plan, ownership)
+        let id = RuntimeId::of(plan);
+        let client = self.client(id.project());
+        // The first look goes out together with the questions about the server.
+        let (resolved, seen) = tokio::join!(self.resolve(plan, ownership), self.look(&client, &id));
+        self.ensure_seen(resolved.map_err(EnsureError::Resolve)?, seen.ok())
             .await
-            .map_err(EnsureError::Resolve)?;
-        self.ensure_resolved(resolved).await
     }
 
     /// As [`Runtimes::ensure`], from a plan that was resolved before.
@@ -56,9 +57,17 @@ impl Runtimes {
     /// # Errors
     /// As [`Runtimes::ensure`].
     pub async fn ensure_resolved(&self, resolved: ResolvedPlan) -> Result<Runtime, EnsureError> {
+        self.ensure_seen(resolved, None).await
+    }
+
+    async fn ensure_seen(
+        &self,
+        resolved: ResolvedPlan,
+        seen: Option<InstanceSeen>,
+    ) -> Result<Runtime, EnsureError> {
         let runtimes = self.clone();
         let task =
-            tokio::spawn(async move { rounds::Rounds::new(&runtimes, resolved).run().await });
+            tokio::spawn(async move { rounds::Rounds::new(&runtimes, resolved, seen).run().await });
         match task.await {
             Ok(end) => end,
             Err(error) => Err(EnsureError::Interrupted {

@@ -25,6 +25,8 @@ pub(super) struct Rounds<'a> {
     client: Client,
     id: RuntimeId,
     wanted: ResolvedPlan,
+    /// A look that was taken already.
+    seen: Option<InstanceSeen>,
     /// The start that the last step saw.
     started_at: Option<String>,
 }
@@ -61,13 +63,18 @@ impl From<WaitError> for Failed {
 }
 
 impl<'a> Rounds<'a> {
-    pub(super) fn new(runtimes: &'a Runtimes, wanted: ResolvedPlan) -> Self {
+    pub(super) fn new(
+        runtimes: &'a Runtimes,
+        wanted: ResolvedPlan,
+        seen: Option<InstanceSeen>,
+    ) -> Self {
         let id = RuntimeId::of(&wanted.plan);
         Self {
             runtimes,
             client: runtimes.client(id.project()),
             id,
             wanted,
+            seen,
             started_at: None,
         }
     }
@@ -79,7 +86,10 @@ impl<'a> Rounds<'a> {
             if round > 0 {
                 tokio::time::sleep(PAUSE * round).await;
             }
-            let seen = self.look_patiently().await?;
+            let seen = match self.seen.take() {
+                Some(seen) => seen,
+                None => self.look_patiently().await?,
+            };
             // A step that Incus refused, and nothing there afterwards: the refusal is the answer.
             if matches!(seen, InstanceSeen::Absent)
                 && let Some(error) = refused.take()

@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper's panic is a test's failure")]
 
+mod collect;
 mod destroy;
 mod ensure;
 mod faults;
 mod faults_daemon;
 mod janitor;
+mod run;
 mod support;
 mod trouble;

@@ -3,9 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use pika_cloud::{DeploymentId, IncusRuntimePlan, OwnedKind, Ownership, RuntimeSpec};
+use pika_cloud::{
+    DeploymentId, GuestRequest, IncusRuntimePlan, OwnedKind, Ownership, RunEnd, RuntimeSpec,
+};
 use pika_incus::{Client, ExecRequest, InstanceStatus, StateChange};
-use pika_runtime::{Runtime, RuntimeConfig, RuntimeId, Runtimes};
+use pika_runtime::{
+    InfrastructureKind, RunReport, RunVerdict, Runtime, RuntimeConfig, RuntimeId, Runtimes,
+};
 use pikahut::stack::TestIncus;
 use serde_json::{Value, json};
 
@@ -33,6 +37,60 @@ impl Stage {
             incus,
             image,
         }
+    }
+
+    /// On the shared daemon, with the runner's image.
+    pub(crate) async fn runner() -> Self {
+        Self::runner_on(TestIncus::shared().await).await
+    }
+
+    /// On a daemon that this test may kill.
+    pub(crate) async fn runner_on(incus: TestIncus) -> Self {
+        let image = incus.runner_image().await;
+        Self {
+            runtimes: Runtimes::new(incus.client().clone(), config(&incus)),
+            incus,
+            image,
+        }
+    }
+
+    /// The same with other settings.
+    pub(crate) fn with_config(
+        mut self,
+        change: impl FnOnce(RuntimeConfig) -> RuntimeConfig,
+    ) -> Self {
+        self.runtimes = Runtimes::new(self.client().clone(), change(config(&self.incus)));
+        self
+    }
+
+    /// Runs a command as the job's user and returns report and log.
+    pub(crate) async fn run(&self, runtime: &Runtime, command: &str) -> (RunReport, String) {
+        self.run_request(runtime, &GuestRequest::new(command, 60))
+            .await
+    }
+
+    /// Runs a command as root.
+    pub(crate) async fn run_as_root(
+        &self,
+        runtime: &Runtime,
+        command: &str,
+    ) -> (RunReport, String) {
+        let request = GuestRequest {
+            run_as_root: true,
+            ..GuestRequest::new(command, 60)
+        };
+        self.run_request(runtime, &request).await
+    }
+
+    pub(crate) async fn run_request(
+        &self,
+        runtime: &Runtime,
+        request: &GuestRequest,
+    ) -> (RunReport, String) {
+        let mut log = Vec::new();
+        let report = self.runtimes.run(runtime, request, &mut log).await.unwrap();
+        assert_eq!(report.log_bytes, log.len() as u64);
+        (report, String::from_utf8_lossy(&log).into_owned())
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -141,7 +199,12 @@ impl Stage {
 
     /// Makes the guest end itself; what the exec that asked for it ends with is chance.
     pub(crate) async fn end_init(&self, name: &str) {
-        let request = ExecRequest::new(["/bin/sh", "-c", "kill -TERM 1"]);
+        self.end_guest(name, "kill -TERM 1").await;
+    }
+
+    /// Makes the guest end itself with a script of its own.
+    pub(crate) async fn end_guest(&self, name: &str, script: &str) {
+        let request = ExecRequest::new(["/bin/sh", "-c", script]);
         drop(
             self.client()
                 .exec_capture(name, &request, Default::default(), LIMIT)
@@ -183,4 +246,22 @@ pub(crate) fn id_of(plan: &IncusRuntimePlan) -> RuntimeId {
 /// A client of a socket that this test chose.
 pub(crate) fn client_at(socket: &Path) -> Client {
     Client::unix(socket)
+}
+
+/// How the command ended, by the guest's record.
+#[track_caller]
+pub(crate) fn ended(report: &RunReport) -> &RunEnd {
+    match &report.end {
+        RunVerdict::Ended(record) => &record.end,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What failed around the command.
+#[track_caller]
+pub(crate) fn infrastructure(report: &RunReport) -> (InfrastructureKind, &str) {
+    match &report.end {
+        RunVerdict::Infrastructure { kind, cause } => (*kind, cause),
+        other => panic!("{other:?}"),
+    }
 }
