@@ -53,3 +53,6 @@ pub use run::{
 pub use runtimes::{Runtime, Runtimes};
 pub use steps::{StepHook, StepMoment, StepOperation, StepPoint, StepVerdict};
 pub use volumes::{GuestOwner, VolumeEnsured, VolumeError, VolumeRemoved};
+
+#[cfg(test)]
+mod plan_tests;
