@@ -22,6 +22,7 @@ mod inspect;
 mod janitor;
 mod observe;
 mod run;
+mod runner;
 mod runtimes;
 mod steps;
 mod text;

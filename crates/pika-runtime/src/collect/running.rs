@@ -6,7 +6,6 @@ use std::path::Path;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use pika_cloud::OutputCollectionPolicy;
-use pika_cloud::paths::RUNNER_PATH;
 use pika_cloud::record::{RECORD_LINE_BYTES_MAX, decode_collect_summary};
 use pika_incus::{CaptureLimits, Client, ExecRequest, ExecSession};
 use tokio::sync::mpsc;
@@ -26,11 +25,11 @@ const STDERR_BYTES_MAX: usize = 2 * RECORD_LINE_BYTES_MAX;
 const RESULT_LIMIT: std::time::Duration = std::time::Duration::from_secs(20);
 
 fn runner(arguments: Vec<String>) -> ExecRequest {
-    let mut request = ExecRequest::new(
-        [RUNNER_PATH.to_owned(), "collect".to_owned()]
-            .into_iter()
-            .chain(arguments),
-    );
+    let words: Vec<&str> = ["collect"]
+        .into_iter()
+        .chain(arguments.iter().map(String::as_str))
+        .collect();
+    let mut request = ExecRequest::new(crate::runner::command(&words));
     request.cwd = Some("/".to_owned());
     request
 }

@@ -5,37 +5,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use pika_cloud::paths::RUNNER_PATH;
 use pika_cloud::record::{RECORD_LINE_BYTES_MAX, decode_continue, decode_terminal_record};
 use pika_incus::{Client, ExecRequest, ExecSession, ExecStream};
 use tokio::time::Instant;
 
 use super::sink::LogSink;
 use super::verdict::{ExecEnd, LastWords, RunDeadline};
+use crate::runner::{self, Preamble};
 use crate::text::chain;
 
-/// Waits in the guest until the runner is there, then looks at the mounts that must be there, then becomes the runner:
-/// one exec instead of several. Nothing of the branch has run in the guest before the first start.
-///
-/// A mount counts when its file system is another one than its parent's, or is at least a mount of its own (a pool on
-/// a plain directory shares its device with the root), and when it can be read.
-const WAIT_THEN_RUN: &str = r#"boot=$1 runner=$2 mounts=$3; shift 3
-i=0
-while [ ! -x "$runner" ]; do
-  i=$((i+1)); [ "$i" -gt "$boot" ] && { echo "PIKA-BOOT-DEADLINE $runner" >&2; exit 1; }
-  sleep 0.01
-done
-while [ "$mounts" -gt 0 ]; do
-  mount=$1; shift; mounts=$((mounts-1))
-  if [ "$(stat -c %d -- "$mount")" = "$(stat -c %d -- "$mount/..")" ] && ! mountpoint -q -- "$mount" || [ ! -r "$mount" ]; then
-    echo "PIKA-MOUNT-MISSING $mount" >&2; exit 1
-  fi
-done
-exec "$runner" "$@""#;
-/// Turns of the wait above in one second.
-const TURNS_PER_SEC: u64 = 80;
-const BOOT_DEADLINE_PREFIX: &str = "PIKA-BOOT-DEADLINE ";
-const MOUNT_MISSING_PREFIX: &str = "PIKA-MOUNT-MISSING ";
 /// How much of stderr's end is kept: one record line and what may precede it.
 const STDERR_BYTES_MAX: usize = 2 * RECORD_LINE_BYTES_MAX;
 /// How long after its streams an exec's status may take.
@@ -98,12 +76,10 @@ pub(super) struct Progress {
 /// The command of an attach.
 fn command(ask: &Ask<'_>, nonce: &str, offset: u64, wait: Duration) -> Vec<String> {
     let wait_secs = wait.as_secs().max(1).to_string();
-    let text = str::to_owned;
     match ask {
         Ask::Attach => {
             let offset = offset.to_string();
-            [
-                RUNNER_PATH,
+            runner::command(&[
                 "attach",
                 "--nonce",
                 nonce,
@@ -111,41 +87,22 @@ fn command(ask: &Ask<'_>, nonce: &str, offset: u64, wait: Duration) -> Vec<Strin
                 &offset,
                 "--wait-secs",
                 &wait_secs,
-            ]
-            .map(text)
-            .to_vec()
+            ])
         }
         Ask::Start {
             boot,
             required_mounts,
             ..
         } => {
-            let turns = (boot.as_secs().max(1) * TURNS_PER_SEC).to_string();
-            let count = required_mounts.len().to_string();
-            let mut command = [
-                "/bin/sh",
-                "-c",
-                WAIT_THEN_RUN,
-                "pika",
-                &turns,
-                RUNNER_PATH,
-                &count,
-            ]
-            .map(text)
-            .to_vec();
-            command.extend_from_slice(required_mounts);
-            command.extend(
-                [
-                    "run-attached",
-                    "--nonce",
-                    nonce,
-                    "--request-stdin",
-                    "--wait-secs",
-                    &wait_secs,
-                ]
-                .map(text),
-            );
-            command
+            let arguments = [
+                "run-attached",
+                "--nonce",
+                nonce,
+                "--request-stdin",
+                "--wait-secs",
+                &wait_secs,
+            ];
+            runner::command_at_boot(*boot, required_mounts, &arguments)
         }
     }
 }
@@ -161,7 +118,8 @@ pub(super) async fn attach(
 ) -> AttachEnd {
     let mut request = ExecRequest::new(command(&ask, run.nonce, progress.received, wait));
     request.cwd = Some("/".to_owned());
-    request.stdin = matches!(ask, Ask::Start { .. });
+    let at_boot = matches!(ask, Ask::Start { .. });
+    request.stdin = at_boot;
     let boot = match &ask {
         Ask::Start { boot, .. } => *boot,
         Ask::Attach => Duration::ZERO,
@@ -186,7 +144,7 @@ pub(super) async fn attach(
         Ok(words) => words,
         Err(end) => return end,
     };
-    finish(&mut session, words).await
+    finish(&mut session, words, at_boot).await
 }
 
 /// Passes the log on until both streams ended; returns the end of stderr.
@@ -257,28 +215,16 @@ fn keep_end(words: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
-async fn finish(session: &mut ExecSession, words: Vec<u8>) -> AttachEnd {
+async fn finish(session: &mut ExecSession, words: Vec<u8>, at_boot: bool) -> AttachEnd {
     let end = match session.wait(STATUS_LIMIT).await {
         Ok(exit) => ExecEnd::Exited(exit.code),
         Err(error) => ExecEnd::Broken(chain(&error)),
     };
-    if end == ExecEnd::Exited(1) {
-        let text = String::from_utf8_lossy(&words);
-        let last = text.lines().last().unwrap_or_default();
-        if last.starts_with(BOOT_DEADLINE_PREFIX) {
-            return AttachEnd::BootDeadline;
-        }
-        if let Some(mount) = last.strip_prefix(MOUNT_MISSING_PREFIX) {
-            return AttachEnd::MountMissing(
-                mount
-                    .chars()
-                    .filter(|c| !c.is_control())
-                    .take(300)
-                    .collect(),
-            );
-        }
+    match runner::preamble_problem(&end, &words) {
+        Some(Preamble::BootDeadline) if at_boot => AttachEnd::BootDeadline,
+        Some(Preamble::MountMissing(mount)) => AttachEnd::MountMissing(mount),
+        _ => AttachEnd::Over(end, last_words(&words)),
     }
-    AttachEnd::Over(end, last_words(&words))
 }
 
 /// What the end of stderr says.
@@ -310,18 +256,17 @@ mod tests {
     fn the_commands_are_the_runners_own() {
         let wait = Duration::from_secs(25);
         let attach = command(&Ask::Attach, "n1", 7, wait);
-        assert_eq!(
-            attach[1..],
-            [
-                "attach",
-                "--nonce",
-                "n1",
-                "--offset",
-                "7",
-                "--wait-secs",
-                "25"
-            ]
-        );
+        let tail = [
+            "0",
+            "attach",
+            "--nonce",
+            "n1",
+            "--offset",
+            "7",
+            "--wait-secs",
+            "25",
+        ];
+        assert_eq!(attach[6..], tail);
         let mounts = ["/workspace/snapshot".to_owned()];
         let ask = Ask::Start {
             request: Bytes::new(),

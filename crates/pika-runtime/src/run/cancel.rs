@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use pika_cloud::paths::RUNNER_PATH;
 use pika_incus::{CaptureLimits, ExecError, ExecRequest};
 
+use crate::runner;
 use crate::runtimes::{Runtime, Runtimes};
 
 /// How much longer than its grace a cancel may take.
@@ -55,8 +55,13 @@ impl Runtimes {
         grace: Duration,
     ) -> Result<(), CancelError> {
         let secs = grace.as_secs().to_string();
-        let mut request =
-            ExecRequest::new([RUNNER_PATH, "stop", "--nonce", nonce, "--grace-secs", &secs]);
+        let mut request = ExecRequest::new(runner::command(&[
+            "stop",
+            "--nonce",
+            nonce,
+            "--grace-secs",
+            &secs,
+        ]));
         request.cwd = Some("/".to_owned());
         let instance_name = runtime.instance_name().to_owned();
         let client = self.client(runtime.project());
