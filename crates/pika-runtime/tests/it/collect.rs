@@ -115,13 +115,12 @@ async fn a_hundred_thousand_names_end_at_the_limit() {
 async fn a_fifo_swapped_in_and_a_guest_that_powers_off_wedge_nothing() {
     let stage = Stage::runner().await;
     let runtime = stage.ensure(&stage.plan("swap")).await;
-    let swap = r#"cd /run/pika-cloud/artifacts; head -c 50000000 /dev/zero > big; echo x > file; mkfifo .fifo
-cat > /root/swap.sh <<'X'
-cd /run/pika-cloud/artifacts; while :; do mv -f file .x; mv -f .fifo file; mv -f file .fifo; mv -f .x file; done
-X
-systemd-run --quiet sh /root/swap.sh"#;
-    let (report, log) = stage.run_as_root(&runtime, swap).await;
+    let (report, log) = stage
+        .run(&runtime, "cd /run/pika-cloud/artifacts; head -c 50000000 /dev/zero > big; echo x > file; mkfifo .fifo")
+        .await;
     assert_eq!(*ended(&report), RunEnd::Exited { code: 0 }, "{log}");
+    let swap = "cd /run/pika-cloud/artifacts; while :; do mv -f file .x; mv -f .fifo file; mv -f file .fifo; mv -f .x file; done";
+    stage.leave_running(runtime.instance_name(), swap).await;
     let into = tempfile::tempdir().unwrap();
     let (collected, ()) = tokio::join!(
         collect(&stage, &runtime, into.path()),

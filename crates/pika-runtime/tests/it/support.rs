@@ -202,6 +202,16 @@ impl Stage {
         self.end_guest(name, "kill -TERM 1").await;
     }
 
+    /// Starts a script as root that outlives its exec.
+    pub(crate) async fn leave_running(&self, name: &str, script: &str) {
+        let quoted = script.replace('\'', "'\\''");
+        self.sh(
+            name,
+            &format!("setsid sh -c '{quoted}' </dev/null >/dev/null 2>&1 &"),
+        )
+        .await;
+    }
+
     /// Makes the guest end itself with a script of its own.
     pub(crate) async fn end_guest(&self, name: &str, script: &str) {
         let request = ExecRequest::new(["/bin/sh", "-c", script]);
