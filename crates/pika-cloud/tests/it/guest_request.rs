@@ -43,7 +43,7 @@ fn what_cant_be_used_is_refused() {
         refusal("surprise", json!(1)),
         refusal("command", json!("  ")),
         refusal("command", json!("a\0b")),
-        refusal("command", json!("x".repeat(512 * 1024 + 1))),
+        refusal("command", json!("x".repeat(120 * 1024 + 1))),
         refusal("timeout_secs", json!(0)),
         refusal("timeout_secs", json!(7 * 24 * 3600 + 1)),
         refusal("timeout_secs", json!(-1)),
