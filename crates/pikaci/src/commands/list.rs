@@ -59,10 +59,10 @@ fn line(out: &mut impl Write, run: &RunDir, record: &RunRecord) -> std::io::Resu
         || "-".to_owned(),
         |finished| between(record.started_at, finished),
     );
-    let mut lanes = record.lanes.join(" ");
-    if lanes.chars().count() > 40 {
-        lanes = format!("{} lanes", record.lanes.len());
-    }
+    let lanes = match record.lanes.as_slice() {
+        [one] => one.clone(),
+        many => format!("{} lanes", many.len()),
+    };
     writeln!(
         out,
         "{}  {began}  {}  {time:>7}  {lanes}",
