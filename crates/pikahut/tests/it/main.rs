@@ -2,5 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
 mod daemon;
+mod recording;
 mod stack;
 mod system;

@@ -58,7 +58,8 @@ pub(super) fn compare(
         (Value::Object(recorded), Value::Object(have)) => {
             for (name, value) in recorded {
                 // What a create tells about its progress depends on how long it takes.
-                if at == ".metadata" && name == "metadata" && (moving || is_progress(value)) {
+                let progress = is_progress(value) || have.get(name).is_some_and(is_progress);
+                if at == ".metadata" && name == "metadata" && (moving || progress) {
                     continue;
                 }
                 match have.get(name) {
