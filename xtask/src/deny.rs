@@ -3,7 +3,6 @@
 //! Owns how cargo-deny is called. Advisories are left to machines that can fetch the advisory database.
 
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -12,7 +11,7 @@ use crate::tools;
 /// Runs `cargo deny check bans licenses sources` and fails with its own words.
 pub(crate) fn run(root: &Path) -> Result<String> {
     let binary = tools::ensure(root, &tools::CARGO_DENY)?;
-    let output = Command::new(&binary)
+    let output = crate::cargo::command(&binary)
         .args(["--log-level", "error", "check", "--hide-inclusion-graph"])
         .args(["bans", "licenses", "sources"])
         .current_dir(root)

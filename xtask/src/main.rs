@@ -3,6 +3,7 @@
 //! Owns how the repository is checked, shown and measured. Nothing of the product depends on it.
 
 mod bench;
+mod cargo;
 mod demo;
 mod deny;
 mod host;

@@ -84,7 +84,7 @@ fn prepare(
 
 /// Builds the engine's command line beside this program.
 fn build_pikaci(root: &Path) -> Result<(PathBuf, String)> {
-    let status = Command::new("cargo")
+    let status = crate::cargo::command("cargo")
         .args(["build", "--quiet", "--package", "pikaci"])
         .current_dir(root)
         .status()

@@ -6,7 +6,6 @@
 mod runner;
 
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
@@ -187,7 +186,7 @@ fn clean() -> Result<()> {
 }
 
 fn cargo(root: &Path, arguments: &[&str]) -> Result<String> {
-    let status = Command::new("cargo")
+    let status = crate::cargo::command("cargo")
         .args(arguments)
         .current_dir(root)
         .status()

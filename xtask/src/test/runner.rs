@@ -96,7 +96,7 @@ impl Runner {
         let Some(nextest) = &self.nextest else {
             return cargo_test(&self.root, &["--no-run"]).map(drop);
         };
-        let output = Command::new(nextest)
+        let output = crate::cargo::command(nextest)
             .args(["nextest", "list", "--workspace", "--message-format", "json"])
             .current_dir(&self.root)
             .stdin(Stdio::null())
@@ -123,7 +123,7 @@ impl Runner {
     pub(super) fn run(&self, filter: &str, environment: &[(&str, OsString)]) -> Result<Outcome> {
         let mut command = match &self.nextest {
             Some(nextest) => {
-                let mut command = Command::new(nextest);
+                let mut command = crate::cargo::command(nextest);
                 command.args([
                     "nextest",
                     "run",
@@ -174,7 +174,7 @@ pub(super) fn doc_tests(root: &Path) -> Result<String> {
 }
 
 fn cargo_test(root: &Path, arguments: &[&str]) -> Result<Vec<String>> {
-    let mut command = Command::new("cargo");
+    let mut command = crate::cargo::command("cargo");
     command
         .args(["test", "--workspace", "--no-fail-fast"])
         .args(arguments)
@@ -189,7 +189,7 @@ fn cargo_test(root: &Path, arguments: &[&str]) -> Result<Vec<String>> {
 
 /// `cargo test` for the same tests as the filter: unit tests have their own targets.
 fn cargo_test_command(root: &Path, filter: &str) -> Command {
-    let mut command = Command::new("cargo");
+    let mut command = crate::cargo::command("cargo");
     command
         .args(["test", "--workspace", "--no-fail-fast"])
         .current_dir(root);
