@@ -101,7 +101,7 @@ fn git(repository: &Path, arguments: &[&str]) -> Result<()> {
 
 /// The engine's command line as users have it: a release build.
 pub(super) fn build_pikaci(root: &Path) -> Result<PathBuf> {
-    let status = Command::new("cargo")
+    let status = crate::cargo::command("cargo")
         .args(["build", "--quiet", "--release", "--package", "pikaci"])
         .current_dir(root)
         .status()

@@ -12,6 +12,8 @@ use crate::program::{self, ProgramError};
 
 /// Name of the pool in every private daemon.
 pub const POOL: &str = "default";
+/// How often the set-up is tried.
+const TRIES_MAX: u32 = 5;
 
 /// The document; JSON is YAML.
 pub(crate) fn document(record: &Record) -> Value {
@@ -45,16 +47,32 @@ pub(crate) fn document(record: &Record) -> Value {
     })
 }
 
-/// Sets the daemon up.
+/// Sets the daemon up; may be repeated.
+///
+/// incusd looks at every link of the host while it makes a bridge, and fails when one goes away meanwhile, as those of
+/// other daemons' guests do. It takes back what it made, so the same document is sent again.
 pub(crate) fn apply(layout: &Layout, record: &Record) -> Result<(), ProgramError> {
     let text = document(record).to_string();
+    let mut tries = 1;
+    loop {
+        match send(layout, &text) {
+            Err(error) if tries < TRIES_MAX => {
+                tracing::warn!(%error, tries, "the set-up of a private daemon is tried again");
+                tries += 1;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn send(layout: &Layout, text: &str) -> Result<(), ProgramError> {
     program::run_with_input(
         Command::new(program::find("incus").unwrap_or_else(|| "incus".into()))
             .args(["admin", "init", "--preseed"])
             .env("INCUS_DIR", layout.dir())
             .env("INCUS_CONF", layout.dir().join("client"))
             .env_remove("INCUS_SOCKET"),
-        &text,
+        text,
     )
     .map(drop)
 }
