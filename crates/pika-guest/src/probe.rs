@@ -143,7 +143,7 @@ pub struct UnitState {
     pub active: String,
     /// `running`, `auto-restart`, `dead` and so on.
     pub sub: String,
-    /// Why it ended last: `exit-code`, `signal`, `oom-kill` and so on.
+    /// Why it ended last: `exit-code`, `signal`, `oom-kill` and so on; `success` while it is being started again.
     pub result: String,
     /// How often systemd has started it again.
     pub restarts: u64,

@@ -189,8 +189,15 @@ fn see_through(accepted: Accepted, layout: &Layout) -> Result<(), SuperviseError
         _lock,
     } = accepted;
     let cgroup = JobCgroup::make(&layout.private_dir);
-    announce(&publisher, &launch, &cgroup);
-    let mut ended = run_command(&launch.request, &cgroup, &control, &mut pump, output);
+    let announce = || announce(&publisher, &launch, &cgroup);
+    let mut ended = run_command(
+        &launch.request,
+        &cgroup,
+        &control,
+        &mut pump,
+        output,
+        &announce,
+    );
     if let Err(error) = pump.finish() {
         let reason = format!("the log can't be brought to the disk: {error}");
         ended.end = RunEnd::RunnerFailed {
@@ -243,6 +250,7 @@ fn run_command(
     control: &Control,
     pump: &mut LogPump,
     output: OwnedFd,
+    announce: &dyn Fn(),
 ) -> Ended {
     let failed = |reason: String| Ended {
         end: RunEnd::RunnerFailed {
@@ -252,17 +260,26 @@ fn run_command(
         oom_kills: 0,
         left_behind: 0,
     };
+    // What is said goes to the disk, which takes time that the command need not wait for.
+    let said_first = request.wait_for_network_secs.is_some();
+    if said_first {
+        announce();
+    }
     if let Some(reason) = wait_for_network(request, control) {
         return failed(reason);
     }
     give_caches_to_the_job(request);
     let before = cgroup.oom_kills().unwrap_or_default();
     let spec = JobSpec::new(request, cgroup.membership_files());
-    let child = match job::spawn(&spec, output) {
+    let spawned = job::spawn(&spec, output);
+    let deadline = Instant::now() + Duration::from_secs(request.timeout_secs);
+    if !said_first {
+        announce();
+    }
+    let child = match spawned {
         Ok(child) => child,
         Err(error) => return failed(chain(&error)),
     };
-    let deadline = Instant::now() + Duration::from_secs(request.timeout_secs);
     let seen = match Watch::new(child, cgroup, control, pump, deadline) {
         Ok(watch) => watch.run(),
         Err(error) => {

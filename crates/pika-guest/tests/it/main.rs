@@ -9,6 +9,7 @@
 mod attach;
 mod collect;
 mod isolation;
+mod lifecycle;
 mod support;
 mod trouble;
 mod verdicts;
