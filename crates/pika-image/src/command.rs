@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -76,10 +77,31 @@ pub(crate) const CARGO: Program = Program {
     remedy: "install a Rust toolchain, or name built binaries with `--guest-binaries DIR`",
 };
 
+/// Whether this process may make namespaces.
+fn runs_as_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
 impl Program {
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(self.name);
         command.stdin(Stdio::null()).kill_on_drop(true);
+        command
+    }
+
+    /// Like [`Program::command`], for a program that mounts: as root it gets mount and process namespaces of its own,
+    /// so that when it is killed, with all that it started, no mount stays behind.
+    pub(crate) fn contained_command(&self) -> Command {
+        if !runs_as_root() {
+            return self.command();
+        }
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "--propagation", "private"])
+            .args(["--pid", "--fork", "--kill-child", "--mount-proc", "--"])
+            .arg(self.name)
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
         command
     }
 

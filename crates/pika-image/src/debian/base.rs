@@ -196,7 +196,7 @@ impl BaseBuild<'_> {
         arguments.push(self.inputs.suite.clone().into());
         arguments.push(tar.into());
         arguments.push(self.sources_list.into());
-        let mut command = MMDEBSTRAP.command();
+        let mut command = MMDEBSTRAP.contained_command();
         command
             .args(arguments)
             .current_dir(self.work)
