@@ -1,7 +1,7 @@
 //! The plan: a validated spec with every device named.
 //!
 //! Owns device names and what a mount becomes. What depends on the server (instance type, image,
-//! pool) is decided by [`crate::resolve`].
+//! pool) is decided by [`crate::resolve()`].
 
 use std::collections::BTreeMap;
 

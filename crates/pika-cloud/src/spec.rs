@@ -1,6 +1,6 @@
 //! The runtime spec: one description for a throw-away CI job and for a managed agent.
 //!
-//! Owns the written shape, in its field order. Older shapes are read ([`mod@read`]) and never written.
+//! Owns the written shape, in its field order. Older shapes are read (`read`) and never written.
 //! A spec is only text that parsed: [`RuntimeSpec::build_incus_plan`] is the one way to a checked plan.
 
 mod error;

@@ -4,7 +4,7 @@
 //! nothing: callers pass a [`BuildRequest`] and a [`Progress`].
 //!
 //! An image's life: [`prepare`] finds every input and its digest, [`PreparedBuild::build`] makes the files or
-//! finds them in the cache, [`import`] uploads them and switches the alias. [`build_import`] does all of it and does
+//! finds them in the cache, [`import()`] uploads them and switches the alias. [`build_import`] does all of it and does
 //! as little as needed; [`list`] and [`check`] tell what is there.
 
 mod apt;

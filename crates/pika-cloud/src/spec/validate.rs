@@ -2,7 +2,7 @@
 //!
 //! Owns which texts, sizes and combinations are right. [`RuntimeSpec::problems`] finds everything at
 //! once; [`RuntimeSpec::validate`] says the first of them. Pure: a valid spec may still name an image
-//! or a directory that isn't there, which [`crate::resolve`] finds.
+//! or a directory that isn't there, which [`crate::resolve()`] finds.
 
 mod mounts;
 mod names;

@@ -147,7 +147,7 @@ impl ExecSession {
         self.exit.operation()
     }
 
-    /// Waits for the command's end; see [`ExecExitWaiter::wait`].
+    /// Waits for the command's end.
     pub async fn wait(&mut self, limit: Duration) -> Result<ExecExit, ExecError> {
         self.exit.wait(limit).await
     }

@@ -56,7 +56,7 @@ pub enum Pool {
 /// When a private daemon ends by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifetime {
-    /// Never: it stays until [`clean`] (the demo).
+    /// Never: it stays until [`clean()`] (the demo).
     UntilCleaned,
     /// With the process that started it, however that ends; [`Drop`] cleans.
     WithStarter,

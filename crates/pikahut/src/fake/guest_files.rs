@@ -41,7 +41,7 @@ const DIRECTORIES: [&str; 10] = [
     "/", "/etc", "/home", "/mnt", "/root", "/run", "/tmp", "/usr", "/var", "/var/lib",
 ];
 
-/// Everything in a guest that isn't in [`DIRECTORIES`].
+/// Everything in a guest that isn't in `DIRECTORIES`.
 #[derive(Debug, Clone, Default)]
 pub struct GuestFiles {
     entries: BTreeMap<String, GuestEntry>,
