@@ -15,6 +15,8 @@ pub const TERMINAL_RECORD_PREFIX: &str = "PIKA-TERMINAL-RECORD ";
 pub const CONTINUE_PREFIX: &str = "PIKA-CONTINUE ";
 /// What the line begins with that ends a collection.
 pub const COLLECT_PREFIX: &str = "PIKA-COLLECT ";
+/// What the line begins with that carries `result.json`, right before a terminal record.
+pub const RESULT_PREFIX: &str = "PIKA-RESULT ";
 /// Longest such line, in bytes, its prefix and newline included.
 pub const RECORD_LINE_BYTES_MAX: usize = 64 * 1024;
 /// Longest reason in a record, in bytes.
@@ -149,6 +151,23 @@ pub fn decode_terminal_record(stderr: &[u8]) -> Result<Option<TerminalRecord>, R
 pub fn encode_terminal_record(record: &TerminalRecord) -> Result<Vec<u8>, RecordDecodeError> {
     check_record(record)?;
     encode_line(record, TERMINAL_RECORD_PREFIX)
+}
+
+/// The text of `result.json` that came right before the terminal record that ends `stderr`, if one did.
+///
+/// It only saves the host a second question: without it, or where it can't be read, the file is asked for.
+pub fn decode_result_file(stderr: &[u8]) -> Option<String> {
+    let text = stderr.strip_suffix(b"\n")?;
+    let record = text.iter().rposition(|byte| *byte == b'\n')? + 1;
+    text[record..].strip_prefix(TERMINAL_RECORD_PREFIX.as_bytes())?;
+    decode_last_line(&stderr[..record], RESULT_PREFIX)
+        .ok()
+        .flatten()
+}
+
+/// The line that carries the text of `result.json`, its newline included.
+pub fn encode_result_file(text: &str) -> Result<Vec<u8>, RecordDecodeError> {
+    encode_line(&text, RESULT_PREFIX)
 }
 
 /// The word to attach again that ends `stderr`, if one does.

@@ -10,8 +10,10 @@ use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use pika_cloud::guest_request::check_nonce;
+use pika_cloud::lifecycle::limits;
 use pika_cloud::record::{
-    AttachContinue, encode_collect_summary, encode_continue, encode_terminal_record,
+    AttachContinue, encode_collect_summary, encode_continue, encode_result_file,
+    encode_terminal_record,
 };
 use pika_cloud::{RunEnd, TerminalRecord};
 
@@ -20,8 +22,9 @@ use crate::attach::{self, AttachEnd, AttachError};
 use crate::collect::{self, Wanted};
 use crate::control::GRACE_SECS_MAX;
 use crate::error_text::chain;
+use crate::files::Dir;
 use crate::glob::Glob;
-use crate::layout::Layout;
+use crate::layout::{Layout, RESULT_FILE};
 use crate::start::{self, RequestSource};
 use crate::stop::{self, StopError};
 use crate::{job, state_dir, supervise};
@@ -147,12 +150,27 @@ impl Follow {
         let line = match attach::attach(layout, &self.nonce, self.offset, Some(self.wait))
             .map_err(attach_failure)?
         {
-            AttachEnd::Over(record) => encode_terminal_record(&record)?,
+            AttachEnd::Over(record) => {
+                let mut words = result_line(layout);
+                words.extend(encode_terminal_record(&record)?);
+                words
+            }
             AttachEnd::Continue(offset) => encode_continue(&AttachContinue { offset })?,
         };
         io::stderr().write_all(&line)?;
         Ok(0)
     }
+}
+
+/// The line with `result.json`; nothing where it can't be sent that way, so that the host asks for the file.
+fn result_line(layout: &Layout) -> Vec<u8> {
+    let read = Dir::open(&layout.state_dir)
+        .and_then(|state| state.read(RESULT_FILE, limits::RESULT_BYTES_MAX))
+        .ok()
+        .flatten();
+    read.and_then(|bytes| String::from_utf8(bytes).ok())
+        .and_then(|text| encode_result_file(&text).ok())
+        .unwrap_or_default()
 }
 
 fn attach_failure(error: AttachError) -> Failure {

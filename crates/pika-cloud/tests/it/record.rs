@@ -2,7 +2,8 @@
 
 use pika_cloud::record::{
     AttachContinue, CollectSummary, RefusedFile, decode_collect_summary, decode_continue,
-    decode_terminal_record, encode_collect_summary, encode_continue, encode_terminal_record,
+    decode_result_file, decode_terminal_record, encode_collect_summary, encode_continue,
+    encode_result_file, encode_terminal_record,
 };
 use pika_cloud::{RunEnd, TerminalRecord};
 
@@ -121,4 +122,22 @@ fn the_other_words_go_both_ways_and_are_not_mistaken() {
     let line = encode_collect_summary(&summary).unwrap();
     assert_eq!(decode_collect_summary(&line).unwrap(), Some(summary));
     assert_eq!(decode_continue(&line).unwrap(), None);
+}
+
+#[test]
+fn a_result_file_comes_only_right_before_a_whole_record() {
+    let text = "{\n \"status\": \"completed\"\n}\n";
+    let line = encode_result_file(text).unwrap();
+    assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
+    let end = encode_terminal_record(&record(RunEnd::Exited { code: 0 })).unwrap();
+    let words = [b"noise\n".as_slice(), &line, &end].concat();
+    assert_eq!(decode_result_file(&words).as_deref(), Some(text));
+    assert!(decode_terminal_record(&words).unwrap().is_some());
+    assert_eq!(decode_result_file(&end), None);
+    assert_eq!(decode_result_file(&line), None);
+    assert_eq!(decode_result_file(&words[..words.len() - 1]), None);
+    let parted = [line.as_slice(), b"noise\n", &end].concat();
+    assert_eq!(decode_result_file(&parted), None);
+    let torn = [b"PIKA-RESULT \"half\n".as_slice(), &end].concat();
+    assert_eq!(decode_result_file(&torn), None);
 }

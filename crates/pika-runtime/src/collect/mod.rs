@@ -142,6 +142,16 @@ pub(crate) enum ResultFile {
     Unreadable(String),
 }
 
+impl ResultFile {
+    /// What the file's bytes say.
+    pub(crate) fn decode(bytes: &[u8]) -> ResultFile {
+        match decode_result("result.json", bytes) {
+            Ok(result) => ResultFile::Read(result),
+            Err(error) => ResultFile::Unreadable(crate::text::chain(&error)),
+        }
+    }
+}
+
 impl Runtimes {
     /// Takes a runtime's output into a directory, by policy. The directory is made if it is not there; files get mode
     /// 0644, and nothing that is there is overwritten.
@@ -216,10 +226,7 @@ impl Runtimes {
         };
         match read {
             Ok(None) => ResultFile::Missing,
-            Ok(Some(bytes)) => match decode_result("result.json", &bytes) {
-                Ok(result) => ResultFile::Read(result),
-                Err(error) => ResultFile::Unreadable(crate::text::chain(&error)),
-            },
+            Ok(Some(bytes)) => ResultFile::decode(&bytes),
             Err(why) => ResultFile::Unreadable(why),
         }
     }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use pika_cloud::record::{RECORD_LINE_BYTES_MAX, decode_continue, decode_terminal_record};
+use pika_cloud::record::{
+    RECORD_LINE_BYTES_MAX, decode_continue, decode_result_file, decode_terminal_record,
+};
 use pika_incus::{Client, ExecRequest, ExecSession, ExecStream};
 use tokio::time::Instant;
 
@@ -50,8 +52,8 @@ pub(super) struct Limits {
 /// How an attach ended.
 #[derive(Debug)]
 pub(super) enum AttachEnd {
-    /// The exec is over.
-    Over(ExecEnd, LastWords),
+    /// The exec is over. With a record may come the text of `result.json`.
+    Over(ExecEnd, LastWords, Option<String>),
     /// The exec could not be started: nothing was asked of the guest.
     NotStarted(String),
     /// The guest was not up in time.
@@ -130,6 +132,7 @@ pub(super) async fn attach(
             return AttachEnd::Over(
                 ExecEnd::Broken(chain(&error)),
                 LastWords::None(String::new()),
+                None,
             );
         }
         Err(error) => return AttachEnd::NotStarted(chain(&error)),
@@ -191,7 +194,7 @@ async fn next(stream: &mut ExecStream) -> Option<Result<Bytes, String>> {
 }
 
 fn broken(why: String) -> AttachEnd {
-    AttachEnd::Over(ExecEnd::Broken(why), LastWords::None(String::new()))
+    AttachEnd::Over(ExecEnd::Broken(why), LastWords::None(String::new()), None)
 }
 
 fn nearest(guard: Instant, limits: Limits, last_byte: Instant) -> (Instant, Option<RunDeadline>) {
@@ -223,7 +226,7 @@ async fn finish(session: &mut ExecSession, words: Vec<u8>, at_boot: bool) -> Att
     match runner::preamble_problem(&end, &words) {
         Some(Preamble::BootDeadline) if at_boot => AttachEnd::BootDeadline,
         Some(Preamble::MountMissing(mount)) => AttachEnd::MountMissing(mount),
-        _ => AttachEnd::Over(end, last_words(&words)),
+        _ => AttachEnd::Over(end, last_words(&words), decode_result_file(&words)),
     }
 }
 

@@ -56,6 +56,8 @@ pub(super) struct Follow<'a> {
     short: u32,
     attaches: u32,
     unreachable_since: Option<Instant>,
+    /// `result.json` as the last attach brought it.
+    result_text: Option<String>,
 }
 
 /// What to do after an attach.
@@ -104,6 +106,7 @@ impl<'a> Follow<'a> {
             short: 0,
             attaches: 0,
             unreachable_since: None,
+            result_text: None,
         }
     }
 
@@ -154,7 +157,8 @@ impl<'a> Follow<'a> {
             (self.silent, self.short) = (0, 0);
         }
         match end {
-            AttachEnd::Over(exec, words) => {
+            AttachEnd::Over(exec, words, result) => {
+                self.result_text = result;
                 self.starts += u32::from(asked_start);
                 self.ask_start = false;
                 let attached = judge_attach(&exec, words, &self.nonce, self.progress.received);
@@ -314,10 +318,14 @@ impl<'a> Follow<'a> {
 
     /// The record is there: the result file must tell the same.
     async fn ended(self, record: TerminalRecord) -> RunReport {
-        let read = self
-            .runtimes
-            .read_result(self.runtime, &record.boot_id)
-            .await;
+        let read = match &self.result_text {
+            Some(text) => ResultFile::decode(text.as_bytes()),
+            None => {
+                self.runtimes
+                    .read_result(self.runtime, &record.boot_id)
+                    .await
+            }
+        };
         let result = match read {
             ResultFile::Read(result) => Some(result),
             ResultFile::Missing => None,

@@ -37,6 +37,8 @@ use layout::{Layout, Record};
 const READY_LIMIT: Duration = Duration::from_secs(60);
 /// Longest time for a daemon to end when asked to: it waits for running execs.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// Starts of a daemon until its bridge is up.
+const BRIDGE_TRIES_MAX: u32 = 5;
 /// Held while a subnet is chosen and its bridge made, so that two starts don't choose the same.
 const MACHINE_LOCK: &str = "/run/pikahut.lock";
 
@@ -271,7 +273,26 @@ impl PrivateIncus {
     }
 
     /// Makes it so that the daemon runs and answers, on the same directory and among the same mounts.
+    ///
+    /// incusd looks at every link of the host while it brings a bridge up, and gives the bridge up for a minute when a
+    /// link goes away meanwhile, as those of other daemons' guests do. Then it is started again.
     pub fn restart_blocking(&self) -> Result<(), StartError> {
+        for _ in 0..BRIDGE_TRIES_MAX {
+            self.run_daemon()?;
+            if !probe::network_is_unavailable(&self.socket(), &self.record.bridge) {
+                return Ok(());
+            }
+            tracing::warn!(dir = %self.dir().display(), "the bridge did not come up; starting again");
+            self.kill9_blocking();
+        }
+        Err(StartError::NotReady {
+            dir: self.dir().to_owned(),
+            what: format!("did not bring its bridge up in {BRIDGE_TRIES_MAX} starts"),
+            log: self.log_tail(),
+        })
+    }
+
+    fn run_daemon(&self) -> Result<(), StartError> {
         let arguments = self.arguments()?;
         if keeper::find_daemon(&arguments).is_none() {
             let keeper = self.keeper.as_ref().ok_or_else(|| StartError::Namespaces {
@@ -346,15 +367,19 @@ impl PrivateIncus {
             Some(false) => "ended".to_owned(),
             None => format!("did not answer within {} s", READY_LIMIT.as_secs()),
         };
+        Err(StartError::NotReady {
+            dir: self.dir().to_owned(),
+            what,
+            log: self.log_tail(),
+        })
+    }
+
+    fn log_tail(&self) -> String {
         let words = [self.layout.output(), self.layout.log()]
             .iter()
             .filter_map(|path| fs_err::read_to_string(path).ok())
             .collect::<String>();
-        Err(StartError::NotReady {
-            dir: self.dir().to_owned(),
-            what,
-            log: program::tail(&words).to_owned(),
-        })
+        program::tail(&words).to_owned()
     }
 
     fn signal(&self, signal: Signal) -> bool {
