@@ -1,4 +1,4 @@
-//! Owns the one way to a verdict (CONTRACT.md section 5), as pure functions over what was received and observed.
+//! Owns the one way to a verdict, as pure functions over what was received and observed.
 //! No I/O, no clock. No other part of the project may conclude how a run ended by another way.
 
 use pika_cloud::{LifecycleResult, ResultStatus, RunEnd, TerminalRecord};

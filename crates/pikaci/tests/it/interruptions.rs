@@ -80,12 +80,12 @@ async fn ctrl_c_ends_commands_cleanly_and_removes_their_instances() {
 #[tokio::test]
 async fn ctrl_c_twice_waits_for_no_grace_and_still_removes() {
     let incus = TestIncus::shared().await;
-    let script = "trap '' TERM; echo ready; while :; do sleep 0.1; done";
+    let script = "trap 'echo heard' TERM; echo ready; while :; do sleep 0.1; done";
     let tree = Tree::on(&incus, &lane("deaf", script, "")).await;
     let child = start(&tree, &["run", "deaf"]);
     until_logged(&tree, "deaf", "ready").await;
     send(&child, Signal::INT);
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    until_logged(&tree, "deaf", "heard").await;
     send(&child, Signal::INT);
     ended(child).await.assert_code(130);
     incus.assert_nothing_left().await;
