@@ -33,12 +33,12 @@ use crate::wait;
 use keeper::Keeper;
 use layout::{Layout, Record};
 
-/// Longest time from the start of a daemon to its first answer.
-const READY_LIMIT: Duration = Duration::from_secs(60);
+/// Longest time from the start of a daemon to its first answer; half a second is usual.
+const READY_LIMIT: Duration = Duration::from_secs(25);
 /// Longest time for a daemon to end when asked to: it waits for running execs.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
-/// Starts of a daemon until its bridge is up.
-const BRIDGE_TRIES_MAX: u32 = 5;
+/// Starts of a daemon until it answers and its bridge is up.
+const STARTS_MAX: u32 = 4;
 /// Held while a subnet is chosen and its bridge made, so that two starts don't choose the same.
 const MACHINE_LOCK: &str = "/run/pikahut.lock";
 
@@ -140,7 +140,7 @@ pub enum StartError {
     NotReady {
         /// The directory.
         dir: PathBuf,
-        /// `ended` or `did not answer within 60 s`.
+        /// `ended` or `did not answer within 25 s`.
         what: String,
         /// The end of its log.
         log: String,
@@ -275,21 +275,27 @@ impl PrivateIncus {
     /// Makes it so that the daemon runs and answers, on the same directory and among the same mounts.
     ///
     /// incusd looks at every link of the host while it brings a bridge up, and gives the bridge up for a minute when a
-    /// link goes away meanwhile, as those of other daemons' guests do. Then it is started again.
+    /// link goes away meanwhile, as those of other daemons' guests do; and one that was killed now and then does not
+    /// answer when it is started again. In both cases it is killed and started once more.
     pub fn restart_blocking(&self) -> Result<(), StartError> {
-        for _ in 0..BRIDGE_TRIES_MAX {
-            self.run_daemon()?;
-            if !probe::network_is_unavailable(&self.socket(), &self.record.bridge) {
-                return Ok(());
+        let mut last = None;
+        for _ in 0..STARTS_MAX {
+            match self.run_daemon() {
+                Ok(()) if !probe::network_is_unavailable(&self.socket(), &self.record.bridge) => {
+                    return Ok(());
+                }
+                Ok(()) => {}
+                Err(error @ StartError::NotReady { .. }) => last = Some(error),
+                Err(error) => return Err(error),
             }
-            tracing::warn!(dir = %self.dir().display(), "the bridge did not come up; starting again");
+            tracing::warn!(dir = %self.dir().display(), "the daemon did not come up whole; starting again");
             self.kill9_blocking();
         }
-        Err(StartError::NotReady {
+        Err(last.unwrap_or_else(|| StartError::NotReady {
             dir: self.dir().to_owned(),
-            what: format!("did not bring its bridge up in {BRIDGE_TRIES_MAX} starts"),
+            what: format!("did not bring its bridge up in {STARTS_MAX} starts"),
             log: self.log_tail(),
-        })
+        }))
     }
 
     fn run_daemon(&self) -> Result<(), StartError> {
