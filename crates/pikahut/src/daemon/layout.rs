@@ -106,12 +106,17 @@ impl Layout {
         fs_err::rename(&draft, self.record_path())
     }
 
-    /// Whether the directory is one that this module made: it has a record or is empty.
+    /// Whether the directory is one that this module made: it has a record, or nothing but what comes before one.
     pub(crate) fn is_ours(&self) -> std::io::Result<bool> {
         if self.record_path().exists() || self.dir.join("hut.json.new").exists() {
             return Ok(true);
         }
-        Ok(fs_err::read_dir(&self.dir)?.next().is_none())
+        for entry in fs_err::read_dir(&self.dir)? {
+            if entry?.path() != self.users_lock() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Names under which instances of this daemon appear in cgroups: what the daemon keeps a folder for.
@@ -145,6 +150,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::new(folder.path());
         assert!(layout.is_ours().unwrap(), "an empty directory may be taken");
+        fs_err::write(layout.users_lock(), "").unwrap();
+        assert!(
+            layout.is_ours().unwrap(),
+            "whoever began to use it died before the record"
+        );
         fs_err::write(folder.path().join("incus.db"), "x").unwrap();
         assert!(!layout.is_ours().unwrap());
         let record = Record::new(&layout, "10.178.1.1/24".into(), Pool::Dir, "default".into());

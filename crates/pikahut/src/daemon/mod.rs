@@ -62,7 +62,7 @@ pub enum Lifetime {
     UntilCleaned,
     /// With the process that started it, however that ends; [`Drop`] cleans.
     WithStarter,
-    /// When nobody held the users' lock for this long; the directory stays for a quick next start.
+    /// When no [`PrivateIncus`] of it was held for this long, by any process; the directory stays for a quick next start.
     WhileUsed {
         /// Time without a user after which every process of the daemon is ended.
         idle: Duration,
@@ -163,6 +163,9 @@ pub struct PrivateIncus {
     record: Record,
     keeper: Option<Keeper>,
     clean_on_drop: bool,
+    /// Held shared by each user of a daemon that ends without users; taken before anything is looked at, since the
+    /// keeper holds it alone while it ends everything.
+    _used: Option<fs_err::File>,
 }
 
 impl PrivateIncus {
@@ -182,6 +185,10 @@ impl PrivateIncus {
         };
         let lock = fs_err::File::create(MACHINE_LOCK).map_err(files)?;
         flock(&lock, FlockOperation::LockExclusive).map_err(|errno| files(errno.into()))?;
+        let used = match config.lifetime {
+            Lifetime::WhileUsed { .. } => Some(lock_as_user(&layout).map_err(files)?),
+            Lifetime::UntilCleaned | Lifetime::WithStarter => None,
+        };
         let record = match layout.read_record() {
             Some(record) => record,
             None => {
@@ -198,6 +205,7 @@ impl PrivateIncus {
             record,
             keeper: None,
             clean_on_drop: config.lifetime == Lifetime::WithStarter,
+            _used: used,
         };
         incus.keep(config.lifetime)?;
         incus.restart_blocking()?;
@@ -426,6 +434,16 @@ impl Drop for PrivateIncus {
             tracing::error!(dir = %dir.display(), %error, "a private Incus daemon could not be cleaned");
         }
     }
+}
+
+/// Waits for the end of a keeper that is about to end its daemon; then the daemon has a user.
+fn lock_as_user(layout: &Layout) -> std::io::Result<fs_err::File> {
+    let file = fs_err::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(layout.users_lock())?;
+    flock(&file, FlockOperation::LockShared)?;
+    Ok(file)
 }
 
 /// Where incusd is.

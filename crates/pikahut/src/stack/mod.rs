@@ -24,7 +24,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use pika_incus::Client;
-use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest as _, Sha256};
 
 pub use image::{ImageError, ensure_runner_image, ensure_tiny_image, image_cache};
@@ -54,15 +53,6 @@ pub enum StackError {
     /// The daemon.
     #[error("no Incus daemon for tests")]
     Start(#[source] StartError),
-    /// A lock could not be taken.
-    #[error("can't lock {path}")]
-    Lock {
-        /// The lock file.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: std::io::Error,
-    },
 }
 
 /// What one test has: a daemon, a client, a name.
@@ -311,41 +301,25 @@ async fn shared_dir() -> Result<PathBuf, StackError> {
     if let Some(dir) = std::env::var_os(INCUS_DIR_VARIABLE) {
         return Ok(PathBuf::from(dir));
     }
-    static STANDING: tokio::sync::OnceCell<PathBuf> = tokio::sync::OnceCell::const_new();
+    // Held until this process ends, which is what says that the daemon is used.
+    static STANDING: tokio::sync::OnceCell<PrivateIncus> = tokio::sync::OnceCell::const_new();
     STANDING
         .get_or_try_init(|| async {
             prepare_machine().await?;
-            blocking(standing_dir).await
+            blocking(standing).await
         })
         .await
-        .cloned()
+        .map(|daemon| daemon.dir().to_owned())
 }
 
-/// Makes it so that the checkout's standing daemon answers and stays while this process lives.
-fn standing_dir() -> Result<PathBuf, StackError> {
-    let config = PrivateIncusConfig {
+/// Makes it so that the checkout's standing daemon answers; it stays while the returned value lives.
+fn standing() -> Result<PrivateIncus, StackError> {
+    PrivateIncus::start_blocking(&PrivateIncusConfig {
         pool: Pool::Btrfs { size_gib: POOL_GIB },
         lifetime: Lifetime::WhileUsed { idle: IDLE },
         ..PrivateIncusConfig::new(checkout_dir("test"))
-    };
-    PrivateIncus::start_blocking(&config).map_err(StackError::Start)?;
-    let path = config.dir.join("users.lock");
-    let locked = fs_err::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .and_then(|file| {
-            flock(&file, FlockOperation::LockShared)?;
-            Ok(file)
-        });
-    // Held until this process ends, which is what says that the daemon is used.
-    match locked {
-        Ok(file) => std::mem::forget(file),
-        Err(source) => return Err(StackError::Lock { path, source }),
-    }
-    // It may have ended for want of users between the start and the lock; now it can't.
-    PrivateIncus::start_blocking(&config).map_err(StackError::Start)?;
-    Ok(config.dir)
+    })
+    .map_err(StackError::Start)
 }
 
 #[cfg(test)]
