@@ -1,6 +1,6 @@
 # A function from a role to a package with metadata.tar.xz, disk.qcow2 and README.txt: what `incus image import` takes
 # for a virtual machine. nixpkgs is the flake's input (its `outPath` holds the library for disk images).
-{ nixpkgs, pkgs, guestBinaries, sourceRevision, contractVersion ? "1" }:
+{ nixpkgs, pkgs, guestBinaries, sourceRevision, contractVersion ? "2" }:
 role:
 let
   imageSystem = nixpkgs.lib.nixosSystem {

@@ -5,7 +5,7 @@
 //! a repository.
 
 use std::ffi::OsStr;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -49,32 +49,18 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// The repository whose work tree holds `dir`.
+    /// The repository whose work tree holds `dir`: the nearest folder above with a `.git` in it, as git looks for one,
+    /// without the cost of asking it. Whether git accepts what is there shows with the first question to it.
     pub fn discover(dir: &Path) -> Result<Self, GitError> {
-        let output = run(dir, &["rev-parse", "--show-toplevel"])?;
-        if !output.status.success() {
-            // Git also refuses a repository that belongs to somebody else, and says what to do then.
-            let is_missing =
-                String::from_utf8_lossy(&output.stderr).contains("not a git repository");
-            return Err(match is_missing {
-                true => GitError::NotARepository {
-                    dir: dir.to_owned(),
-                },
-                false => failed(dir, &["rev-parse", "--show-toplevel"], &output),
-            });
-        }
-        let mut root = output.stdout;
-        while root.last() == Some(&b'\n') {
-            root.pop();
-        }
-        if root.is_empty() {
-            return Err(GitError::NotARepository {
-                dir: dir.to_owned(),
-            });
-        }
-        Ok(Self {
-            root: PathBuf::from(std::ffi::OsString::from_vec(root)),
+        let missing = || GitError::NotARepository {
+            dir: dir.to_owned(),
+        };
+        let real = dir.canonicalize().map_err(|_| missing())?;
+        let root = real.ancestors().find(|folder| has_git(folder));
+        root.map(|root| Self {
+            root: root.to_owned(),
         })
+        .ok_or_else(missing)
     }
 
     /// The top folder of the work tree.
@@ -151,6 +137,12 @@ impl Repository {
             Err(failed(&self.root, arguments, &output))
         }
     }
+}
+
+/// A `.git` file names a folder elsewhere (work trees, submodules); a `.git` folder without a HEAD is none of git's.
+fn has_git(folder: &Path) -> bool {
+    let git = folder.join(".git");
+    git.is_file() || git.join("HEAD").symlink_metadata().is_ok()
 }
 
 fn split_nul(list: &[u8]) -> impl Iterator<Item = &[u8]> {

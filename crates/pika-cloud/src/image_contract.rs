@@ -4,7 +4,7 @@
 //! the host is refused before it starts.
 
 /// Version of the contract between host and guest binaries.
-pub const GUEST_CONTRACT_VERSION: u32 = 1;
+pub const GUEST_CONTRACT_VERSION: u32 = 2;
 
 /// Property: the [`GUEST_CONTRACT_VERSION`] that the image's binaries were built with.
 pub const IMAGE_CONTRACT_VERSION: &str = "pika.contract_version";

@@ -17,6 +17,8 @@ pub const CONTINUE_PREFIX: &str = "PIKA-CONTINUE ";
 pub const COLLECT_PREFIX: &str = "PIKA-COLLECT ";
 /// What the line begins with that carries `result.json`, right before a terminal record.
 pub const RESULT_PREFIX: &str = "PIKA-RESULT ";
+/// What the line begins with that names a required mount which is not there; nothing was started then.
+pub const MOUNT_MISSING_PREFIX: &str = "PIKA-MOUNT-MISSING ";
 /// Longest such line, in bytes, its prefix and newline included.
 pub const RECORD_LINE_BYTES_MAX: usize = 64 * 1024;
 /// Longest reason in a record, in bytes.

@@ -83,8 +83,16 @@ impl JobSpec {
     }
 }
 
-/// Starts the command with `output` as its stdout and stderr, and returns once it is bash or has failed.
-pub fn spawn(spec: &JobSpec, output: OwnedFd) -> Result<Child, JobError> {
+/// A command on its way to bash.
+#[derive(Debug)]
+pub struct Starting {
+    child: Child,
+    socket: UnixStream,
+}
+
+/// Starts the command with `output` as its stdout and stderr, and does not wait until it is bash: joining a cgroup
+/// alone takes milliseconds.
+pub fn spawn(spec: &JobSpec, output: OwnedFd) -> Result<Starting, JobError> {
     let (ours, theirs) = UnixStream::pair().map_err(JobError::Spawn)?;
     let stderr = output.try_clone().map_err(JobError::Spawn)?;
     let mut command = Command::new("/proc/self/exe");
@@ -93,28 +101,47 @@ pub fn spawn(spec: &JobSpec, output: OwnedFd) -> Result<Child, JobError> {
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::from(output))
         .stderr(Stdio::from(stderr));
-    let mut child = command.spawn().map_err(JobError::Spawn)?;
+    let child = command.spawn().map_err(JobError::Spawn)?;
     // The command's own ends of socket and pipe must be the only ones, or their closing shows nothing.
     drop(command);
-    match hand_over(spec, ours) {
-        Ok(reply) if reply.is_empty() => Ok(child),
-        other => {
-            drop(child.kill());
-            drop(child.wait());
-            let reply = other.map_err(JobError::Spawn)?;
-            Err(JobError::Exec(one_line(&String::from_utf8_lossy(&reply))))
-        }
+    let mut starting = Starting {
+        child,
+        socket: ours,
+    };
+    match hand_over(spec, &mut starting.socket) {
+        Ok(()) => Ok(starting),
+        Err(error) => Err(starting.given_up(JobError::Spawn(error))),
     }
 }
 
-fn hand_over(spec: &JobSpec, mut socket: UnixStream) -> io::Result<Vec<u8>> {
+impl Starting {
+    /// Returns once the command is bash or has failed.
+    pub fn finish(mut self) -> Result<Child, JobError> {
+        let mut reply = Vec::new();
+        let read = (&self.socket).take(REPLY_BYTES_MAX).read_to_end(&mut reply);
+        match read {
+            Ok(0) => Ok(self.child),
+            Ok(_) => {
+                let reason = one_line(&String::from_utf8_lossy(&reply));
+                Err(self.given_up(JobError::Exec(reason)))
+            }
+            Err(error) => Err(self.given_up(JobError::Spawn(error))),
+        }
+    }
+
+    fn given_up(&mut self, error: JobError) -> JobError {
+        drop(self.child.kill());
+        drop(self.child.wait());
+        error
+    }
+}
+
+fn hand_over(spec: &JobSpec, socket: &mut UnixStream) -> io::Result<()> {
     socket.set_read_timeout(Some(EXEC_LIMIT))?;
     socket.set_write_timeout(Some(EXEC_LIMIT))?;
-    serde_json::to_writer(&mut socket, spec)?;
-    socket.shutdown(Shutdown::Write)?;
-    let mut reply = Vec::new();
-    socket.take(REPLY_BYTES_MAX).read_to_end(&mut reply)?;
-    Ok(reply)
+    // In one piece: a serialiser that writes token by token costs both sides hundreds of calls.
+    socket.write_all(&serde_json::to_vec(spec)?)?;
+    socket.shutdown(Shutdown::Write)
 }
 
 /// `exec-job`: reads its spec from stdin and becomes bash. Returns only to say why it could not; that has also been

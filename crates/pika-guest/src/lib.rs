@@ -23,6 +23,7 @@ pub mod glob;
 pub mod job;
 pub mod layout;
 pub mod lifecycle_cli;
+pub mod mounts;
 pub mod network;
 pub mod output;
 pub mod probe;

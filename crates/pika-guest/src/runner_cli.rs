@@ -1,6 +1,7 @@
 //! Owns the command line of `pikaci-incus-run`: words to calls, ends to exit codes.
 //!
-//! Exit codes: 0 done (for `attach`: a record or a request to go on was written); 2 refused or failed; 3 the run's
+//! Exit codes: 0 done (for `attach`: a record or a request to go on was written); 1 a required mount is not there, and
+//! nothing was started; 2 refused or failed; 3 the run's
 //! supervisor is gone without a record; 4 there is no such run in this boot. Without a subcommand: the command's own
 //! code, 124 at its deadline, 128 + n for signal n, 137 for want of memory, 2 and 3 as above.
 
@@ -12,8 +13,8 @@ use std::time::Duration;
 use pika_cloud::guest_request::check_nonce;
 use pika_cloud::lifecycle::limits;
 use pika_cloud::record::{
-    AttachContinue, encode_collect_summary, encode_continue, encode_result_file,
-    encode_terminal_record,
+    AttachContinue, MOUNT_MISSING_PREFIX, encode_collect_summary, encode_continue,
+    encode_result_file, encode_terminal_record,
 };
 use pika_cloud::{RunEnd, TerminalRecord};
 
@@ -27,8 +28,10 @@ use crate::glob::Glob;
 use crate::layout::{Layout, RESULT_FILE};
 use crate::start::{self, RequestSource};
 use crate::stop::{self, StopError};
-use crate::{job, state_dir, supervise};
+use crate::{job, mounts, state_dir, supervise};
 
+/// A required mount is not there: nothing was started.
+pub const EXIT_MOUNT_MISSING: u8 = 1;
 /// Refused or failed.
 pub const EXIT_FAILED: u8 = 2;
 /// The supervisor is gone without a record.
@@ -47,6 +50,7 @@ const USAGE: &str = "\
 usage: pikaci-incus-run                                   run the request in the foreground
        pikaci-incus-run start [--nonce N]                 start the request, leave it running
        pikaci-incus-run run-attached --nonce N [--request-stdin] [--offset B] [--wait-secs S]
+                                     [--require-mount PATH]...
        pikaci-incus-run attach --nonce N [--offset B] [--wait-secs S]
        pikaci-incus-run stop --nonce N [--grace-secs S]
        pikaci-incus-run collect [--glob G]... [--logs] [--result] [--bytes-max N] [--files-max N]
@@ -192,9 +196,25 @@ fn run_attached(layout: &Layout, arguments: &mut Arguments) -> Result<u8, Failur
         RequestSource::FileOrEnvironment
     };
     let follow = Follow::read(arguments)?;
+    let required = required_mounts(arguments)?;
     arguments.finish()?;
+    if let Some(path) = mounts::first_missing(&required) {
+        return Err(Failure {
+            code: EXIT_MOUNT_MISSING,
+            text: format!("{MOUNT_MISSING_PREFIX}{path}"),
+        });
+    }
     start::start(layout, source, Some(&follow.nonce))?;
     follow.attach(layout)
+}
+
+fn required_mounts(arguments: &mut Arguments) -> Result<Vec<String>, Failure> {
+    let mut paths = Vec::new();
+    while let Some(path) = arguments.raw_value("--require-mount")? {
+        let path = path.into_string();
+        paths.push(path.map_err(|_| UsageError::NoText("--require-mount"))?);
+    }
+    Ok(paths)
 }
 
 fn foreground(layout: &Layout) -> Result<u8, Failure> {

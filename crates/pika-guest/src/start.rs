@@ -3,7 +3,7 @@
 //!
 //! Starting again with the nonce of the run that is there changes nothing: a host that lost the answer may ask again.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -131,7 +131,8 @@ fn launch(private: &Dir, launch: &Launch) -> Result<(), StartError> {
     drop(command);
     ours.set_read_timeout(Some(ACCEPT_LIMIT))
         .map_err(StartError::Spawn)?;
-    serde_json::to_writer(&mut ours, launch).map_err(|error| StartError::Spawn(error.into()))?;
+    let words = serde_json::to_vec(launch).map_err(|error| StartError::Spawn(error.into()))?;
+    ours.write_all(&words).map_err(StartError::Spawn)?;
     ours.shutdown(Shutdown::Write).map_err(StartError::Spawn)?;
     let mut answer = Vec::new();
     ours.take(ANSWER_BYTES_MAX)

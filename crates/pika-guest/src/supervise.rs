@@ -28,7 +28,7 @@ use crate::clock;
 use crate::control::Control;
 use crate::error_text::{chain, one_line};
 use crate::files::{Dir, FileError};
-use crate::job::{self, JobSpec};
+use crate::job::{self, JobSpec, Starting};
 use crate::layout::{
     ARTIFACTS_DIR, EVENTS_FILE, GUEST_LOG_FILE, LOGS_DIR, Layout, RESULT_FILE, STATUS_FILE,
 };
@@ -276,7 +276,7 @@ fn run_command(
     if !said_first {
         announce();
     }
-    let child = match spawned {
+    let child = match spawned.and_then(Starting::finish) {
         Ok(child) => child,
         Err(error) => return failed(chain(&error)),
     };

@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use pika_cloud::mount::is_host_directory;
-use pika_cloud::resolve::{ImageFacts, PoolFacts};
+use pika_cloud::resolve::{HostDirFacts, ImageFacts, PoolFacts};
 use pika_cloud::{
-    IncusRuntimePlan, InstanceType, Ownership, ResolveError, ResolvedPlan, ServerFacts,
+    IncusRuntimeConfig, IncusRuntimePlan, InstanceType, Ownership, ResolveError, ResolvedPlan,
+    ServerFacts,
 };
 use pika_incus::{Client, ErrorKind, InstanceKind, Profile, Server};
 
@@ -73,25 +74,40 @@ pub(crate) struct ServerCache {
     pool_drivers: Mutex<BTreeMap<String, String>>,
 }
 
+/// What a server is like for every plan with the same project, profile, pool and image. A caller with many such plans
+/// looks once, and all of them get the image that the alias pointed to then.
+#[derive(Clone, Debug)]
+pub struct ServerSeen {
+    containers: bool,
+    virtual_machines: bool,
+    virtual_machines_problem: Option<String>,
+    image: Option<ImageFacts>,
+    pool: PoolFacts,
+    profile_root_device: Option<String>,
+}
+
 impl Runtimes {
     /// Looks at the server for one plan.
     ///
     /// # Errors
     /// When the server can't be looked at, or lacks profile or pool.
     pub async fn facts(&self, plan: &IncusRuntimePlan) -> Result<ServerFacts, FactsError> {
-        let client = self.client(&plan.incus.project);
-        let volume_mounts = plan
-            .mounts
-            .iter()
-            .any(|mount| !is_host_directory(&mount.source));
-        let early_pool = plan.incus.storage_pool.as_deref();
-        let (server, image, profile, host_dirs) = tokio::join!(
+        let (seen, host_dirs) = tokio::join!(self.see_server(&plan.incus), host_dirs(plan));
+        self.facts_of(plan, seen?, host_dirs).await
+    }
+
+    /// Looks at the server as far as it is the same for every plan with these settings.
+    ///
+    /// # Errors
+    /// When the server can't be looked at, or lacks profile or pool.
+    pub async fn see_server(&self, incus: &IncusRuntimeConfig) -> Result<ServerSeen, FactsError> {
+        let client = self.client(&incus.project);
+        let (server, image, profile) = tokio::join!(
             client.server(),
-            image(&client, &plan.incus.image_alias),
-            client.profile(&plan.incus.profile),
-            host_dirs(plan),
+            image(&client, &incus.image_alias),
+            client.profile(&incus.profile),
         );
-        let server = server.map_err(incus)?;
+        let server = server.map_err(cant_look)?;
         if !server.is_trusted() {
             return Err(FactsError::Untrusted);
         }
@@ -99,33 +115,70 @@ impl Runtimes {
             .map(|tagged| tagged.value)
             .map_err(|source| match source.kind() {
                 ErrorKind::NotFound => FactsError::ProfileMissing {
-                    project: plan.incus.project.clone(),
-                    profile: plan.incus.profile.clone(),
+                    project: incus.project.clone(),
+                    profile: incus.profile.clone(),
                 },
-                _ => incus(source),
+                _ => cant_look(source),
             })?;
         let root = root_device(&profile);
+        let early_pool = incus.storage_pool.as_deref();
         let pool = early_pool.or(root.as_ref().and_then(|(_, pool)| pool.as_deref()));
         let pool = pool.ok_or_else(|| FactsError::PoolUnknown {
-            profile: plan.incus.profile.clone(),
+            profile: incus.profile.clone(),
         })?;
-        let (pool, volumes, problem) = tokio::join!(
+        let (pool, problem) = tokio::join!(
             self.pool(&client, pool),
-            volumes(&client, pool, volume_mounts),
             virtual_machines_problem(&client, &server),
         );
-        Ok(ServerFacts {
+        Ok(ServerSeen {
             containers: server.environment.has_driver("lxc"),
             virtual_machines: server.environment.has_driver("qemu"),
             virtual_machines_problem: problem,
-            default_instance_type: self.config().default_instance_type,
             image: image?,
-            expected_contract_version: self.config().expected_contract_version,
             pool: pool?,
-            volumes: volumes?,
-            host_dirs,
             profile_root_device: root.map(|(name, _)| name),
         })
+    }
+
+    /// What is of one plan alone, added to what was seen.
+    async fn facts_of(
+        &self,
+        plan: &IncusRuntimePlan,
+        seen: ServerSeen,
+        host_dirs: BTreeMap<String, HostDirFacts>,
+    ) -> Result<ServerFacts, FactsError> {
+        let volume_mounts = plan
+            .mounts
+            .iter()
+            .any(|mount| !is_host_directory(&mount.source));
+        let client = self.client(&plan.incus.project);
+        let volumes = volumes(&client, &seen.pool.name, volume_mounts).await?;
+        Ok(ServerFacts {
+            containers: seen.containers,
+            virtual_machines: seen.virtual_machines,
+            virtual_machines_problem: seen.virtual_machines_problem,
+            default_instance_type: self.config().default_instance_type,
+            image: seen.image,
+            expected_contract_version: self.config().expected_contract_version,
+            pool: seen.pool,
+            volumes,
+            host_dirs,
+            profile_root_device: seen.profile_root_device,
+        })
+    }
+
+    /// As [`Runtimes::resolve`], on a server that was looked at before.
+    pub(crate) async fn resolve_on(
+        &self,
+        plan: &IncusRuntimePlan,
+        ownership: &Ownership,
+        seen: ServerSeen,
+    ) -> Result<ResolvedPlan, ResolvePlanError> {
+        let facts = self
+            .facts_of(plan, seen, host_dirs(plan).await)
+            .await
+            .map_err(ResolvePlanError::Facts)?;
+        pika_cloud::resolve(plan, &facts, ownership).map_err(ResolvePlanError::Plan)
     }
 
     /// Looks at the server and resolves a plan against what was seen.
@@ -154,7 +207,7 @@ impl Runtimes {
                         ErrorKind::NotFound => FactsError::PoolMissing {
                             pool: name.to_owned(),
                         },
-                        _ => incus(source),
+                        _ => cant_look(source),
                     })?;
                 let driver = pool.value.driver;
                 lock(&self.server_cache.pool_drivers).insert(name.to_owned(), driver.clone());
@@ -177,7 +230,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn incus(source: pika_incus::Error) -> FactsError {
+fn cant_look(source: pika_incus::Error) -> FactsError {
     FactsError::Incus { source }
 }
 
@@ -199,13 +252,13 @@ fn enforces_quota(driver: &str) -> bool {
 }
 
 async fn image(client: &Client, alias: &str) -> Result<Option<ImageFacts>, FactsError> {
-    let Some(alias) = client.alias(alias).await.map_err(incus)? else {
+    let Some(alias) = client.alias(alias).await.map_err(cant_look)? else {
         return Ok(None);
     };
     let image = match client.image(&alias.value.target).await {
         Ok(tagged) => tagged.value,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(incus(error)),
+        Err(error) => return Err(cant_look(error)),
     };
     let instance_type = match image.kind {
         InstanceKind::VirtualMachine => InstanceType::VirtualMachine,
@@ -234,7 +287,7 @@ async fn volumes(
             .map(|v| v.name)
             .collect()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(BTreeSet::new()),
-        Err(error) => Err(incus(error)),
+        Err(error) => Err(cant_look(error)),
     }
 }
 

@@ -39,7 +39,7 @@ pub use ensure::{
     Difference, EnsureError, EnsureRefusal, EnsureStep, PlanDiff, differences, ensure_points,
     ensure_steps,
 };
-pub use facts::{FactsError, ResolvePlanError};
+pub use facts::{FactsError, ResolvePlanError, ServerSeen};
 pub use id::RuntimeId;
 pub use inspect::{GuestStatus, InspectError, Observation, ReadyError};
 pub use janitor::{SweepReport, Swept, SweptKind};

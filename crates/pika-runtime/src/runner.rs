@@ -1,4 +1,4 @@
-//! Owns how the guest's runner is called: one exec that waits for the runner, looks at mounts, and becomes it.
+//! Owns how the guest's runner is called: one exec that waits for the runner and becomes it.
 //!
 //! The runner's path is on the guest's `/run`, which is made anew during the boot: between two calls it may be gone
 //! for a moment.
@@ -6,25 +6,17 @@
 use std::time::Duration;
 
 use pika_cloud::paths::RUNNER_PATH;
+use pika_cloud::record::MOUNT_MISSING_PREFIX;
 
 use crate::run::ExecEnd;
 
-/// Waits in the guest until the runner is there, then looks at the mounts that must be there, then becomes the runner:
-/// one exec instead of several. Nothing of the branch has run in the guest before the first start.
-///
-/// A mount counts when its file system is another one than its parent's, or is at least a mount of its own (a pool on
-/// a plain directory shares its device with the root), and when it can be read.
-const WAIT_THEN_RUN: &str = r#"boot=$1 runner=$2 mounts=$3; shift 3
+/// Waits in the guest until the runner is there, then becomes it: one exec instead of several, and no process of the
+/// shell's own where the runner is there already. Nothing of the branch has run in the guest before the first start.
+const WAIT_THEN_RUN: &str = r#"boot=$1 runner=$2; shift 2
 i=0
 while [ ! -x "$runner" ]; do
   i=$((i+1)); [ "$i" -gt "$boot" ] && { echo "PIKA-BOOT-DEADLINE $runner" >&2; exit 1; }
   sleep 0.01
-done
-while [ "$mounts" -gt 0 ]; do
-  mount=$1; shift; mounts=$((mounts-1))
-  if [ "$(stat -c %d -- "$mount")" = "$(stat -c %d -- "$mount/..")" ] && ! mountpoint -q -- "$mount" || [ ! -r "$mount" ]; then
-    echo "PIKA-MOUNT-MISSING $mount" >&2; exit 1
-  fi
 done
 exec "$runner" "$@""#;
 /// Turns of the wait above in one second.
@@ -32,7 +24,6 @@ const TURNS_PER_SEC: u64 = 80;
 /// How long a runner that was there before may be gone.
 const GONE_LIMIT: Duration = Duration::from_secs(10);
 const BOOT_DEADLINE_PREFIX: &str = "PIKA-BOOT-DEADLINE ";
-const MOUNT_MISSING_PREFIX: &str = "PIKA-MOUNT-MISSING ";
 
 /// What kept the runner from being called.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,30 +36,16 @@ pub(crate) enum Preamble {
 
 /// A call of the runner in a guest that is up.
 pub(crate) fn command(arguments: &[&str]) -> Vec<String> {
-    command_at_boot(GONE_LIMIT, &[], arguments)
+    command_at_boot(GONE_LIMIT, arguments)
 }
 
 /// A call of the runner in a guest that may still boot, for at most `boot`.
-pub(crate) fn command_at_boot(
-    boot: Duration,
-    required_mounts: &[String],
-    arguments: &[&str],
-) -> Vec<String> {
+pub(crate) fn command_at_boot(boot: Duration, arguments: &[&str]) -> Vec<String> {
     let turns = (boot.as_secs().max(1) * TURNS_PER_SEC).to_string();
-    let count = required_mounts.len().to_string();
-    let head = [
-        "/bin/sh",
-        "-c",
-        WAIT_THEN_RUN,
-        "pika",
-        &turns,
-        RUNNER_PATH,
-        &count,
-    ];
-    head.into_iter()
-        .map(str::to_owned)
-        .chain(required_mounts.iter().cloned())
-        .chain(arguments.iter().map(|argument| (*argument).to_owned()))
+    let head = ["/bin/sh", "-c", WAIT_THEN_RUN, "pika", &turns, RUNNER_PATH];
+    head.iter()
+        .chain(arguments)
+        .map(|word| (*word).to_owned())
         .collect()
 }
 
@@ -83,7 +60,7 @@ pub(crate) fn preamble_problem(end: &ExecEnd, stderr: &[u8]) -> Option<Preamble>
     if last.starts_with(BOOT_DEADLINE_PREFIX) {
         return Some(Preamble::BootDeadline);
     }
-    let mount = last.strip_prefix(MOUNT_MISSING_PREFIX)?;
+    let (_, mount) = last.split_once(MOUNT_MISSING_PREFIX)?;
     Some(Preamble::MountMissing(
         mount
             .chars()

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use pika_cloud::{DeploymentId, IncusRuntimePlan, OwnedKind, Ownership};
-use pika_runtime::{LogSink, RunVerdict, Runtime, RuntimeId, Runtimes};
+use pika_runtime::{LogSink, RunVerdict, Runtime, RuntimeId, Runtimes, ServerSeen};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 
@@ -43,6 +43,8 @@ pub(super) struct JobTask {
     pub(super) run_id: RunId,
     pub(super) dir: JobDir,
     pub(super) snapshot_dir: PathBuf,
+    /// What was seen of the server before, if anything.
+    pub(super) server: Option<ServerSeen>,
     pub(super) events: UnboundedSender<RunEvent>,
     pub(super) cancel: Cancel,
 }
@@ -164,7 +166,13 @@ impl JobTask {
                 .map(|deadline| deadline.to_string()),
         };
         let runtimes = self.runtimes.clone();
-        let mut ensure = std::pin::pin!(runtimes.ensure(plan, &ownership));
+        let server = self.server.take();
+        let mut ensure = std::pin::pin!(async {
+            match server {
+                Some(server) => runtimes.ensure_on(plan, &ownership, server).await,
+                None => runtimes.ensure(plan, &ownership).await,
+            }
+        });
         tokio::select! {
             made = &mut ensure => return made.map_err(|error| match nothing_was_created(&error) {
                 true => Start::NothingCreated(outcome_of_ensure(&error)),

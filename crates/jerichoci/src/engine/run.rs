@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use pika_cloud::{OwnedKind, Ownership, RuntimeMountKind};
 use pika_incus_guest_role::{GUEST_GID, GUEST_UID};
-use pika_runtime::GuestOwner;
+use pika_runtime::{GuestOwner, ServerSeen};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 
@@ -82,9 +82,14 @@ impl Engine {
                 lanes: record.lanes.clone(),
             })
             .ok();
-        let ready = tokio::try_join!(self.snapshot(), self.make_volumes(&request.jobs));
-        let snapshot = match ready {
-            Ok((snapshot, ())) => snapshot,
+        let ready = tokio::try_join!(
+            self.snapshot(),
+            self.head(),
+            self.make_volumes(&request.jobs),
+            self.look_ahead(&request.jobs),
+        );
+        let (snapshot, head, servers) = match ready {
+            Ok((snapshot, head, (), servers)) => (snapshot, head, servers),
             Err(error) => return Err(self.give_up(record, dir, error).await),
         };
         let mut dispatcher = Dispatcher {
@@ -96,6 +101,7 @@ impl Engine {
                 record,
                 dir,
                 snapshot_dir: snapshot.dir,
+                servers,
             },
             results: BTreeMap::new(),
             troubles: Vec::new(),
@@ -104,6 +110,7 @@ impl Engine {
             events,
             cancel,
         };
+        dispatcher.run.record.head = head;
         dispatcher.run.record.snapshot = Some(snapshot.digest);
         dispatcher.drive().await?;
         dispatcher.conclude().await
@@ -113,7 +120,7 @@ impl Engine {
         &self,
         request: &RunRequest,
     ) -> Result<(RunRecord, RunDir, RunLock), EngineError> {
-        let (store, repository) = (self.store.clone(), self.repository.clone());
+        let store = self.store.clone();
         let lanes: Vec<String> = request.jobs.iter().map(|job| job.lane.clone()).collect();
         let owner = self.owner.to_string();
         let begun = tokio::task::spawn_blocking(move || -> Result<_, EngineError> {
@@ -126,7 +133,7 @@ impl Engine {
                 verdict: None,
                 started_at: now,
                 finished_at: None,
-                head: repository.head()?,
+                head: None,
                 snapshot: None,
                 owner,
                 lanes,
@@ -137,6 +144,38 @@ impl Engine {
         begun.await.map_err(|error| EngineError::TaskLost {
             why: error.to_string(),
         })?
+    }
+
+    async fn head(&self) -> Result<Option<String>, EngineError> {
+        let repository = self.repository.clone();
+        let asked = tokio::task::spawn_blocking(move || repository.head());
+        Ok(asked.await.map_err(|error| EngineError::TaskLost {
+            why: error.to_string(),
+        })??)
+    }
+
+    /// Looks at the server once for all jobs that use one image, while the snapshot is taken. What can't be seen here
+    /// each job looks at for itself, and says what is wrong.
+    async fn look_ahead(
+        &self,
+        jobs: &[JobSpec],
+    ) -> Result<BTreeMap<String, ServerSeen>, EngineError> {
+        let by_image: BTreeMap<&str, &JobSpec> = jobs
+            .iter()
+            .map(|job| (job.image_alias.as_str(), job))
+            .collect();
+        let looks = by_image.into_values().map(|job| async move {
+            let incus = job.incus_config();
+            match self.runtimes.see_server(&incus).await {
+                Ok(seen) => Some((incus.image_alias, seen)),
+                Err(error) => {
+                    tracing::debug!(error = %super::chain(&error), "no look ahead");
+                    None
+                }
+            }
+        });
+        let seen = futures_util::future::join_all(looks).await;
+        Ok(seen.into_iter().flatten().collect())
     }
 
     async fn snapshot(&self) -> Result<Snapshot, EngineError> {
@@ -264,6 +303,8 @@ struct RunInFlight {
     record: RunRecord,
     dir: RunDir,
     snapshot_dir: PathBuf,
+    /// What was seen of the server, by image alias.
+    servers: BTreeMap<String, ServerSeen>,
 }
 
 /// Owns the state of a run; tasks report to it.
@@ -319,6 +360,7 @@ impl Dispatcher<'_> {
             run_id: self.run.record.run_id.clone(),
             dir,
             snapshot_dir: self.run.snapshot_dir.clone(),
+            server: self.run.servers.get(&self.jobs[index].image_alias).cloned(),
             events: self.events.clone(),
             cancel: self.cancel.clone(),
         };

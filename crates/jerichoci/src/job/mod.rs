@@ -184,20 +184,24 @@ impl JobSpec {
         }
     }
 
+    pub(crate) fn incus_config(&self) -> IncusRuntimeConfig {
+        IncusRuntimeConfig {
+            project: self.project.clone(),
+            profile: self.profile.clone(),
+            image_alias: self.image_alias.clone(),
+            instance_type: Some(self.instance_type),
+            storage_pool: self.storage_pool.clone(),
+            target: None,
+        }
+    }
+
     fn spec(&self, runtime_id: String, instance_name: String, snapshot_dir: &Path) -> RuntimeSpec {
         let mut spec = RuntimeSpec::new(
             RuntimeIdentity {
                 runtime_id,
                 instance_name,
             },
-            IncusRuntimeConfig {
-                project: self.project.clone(),
-                profile: self.profile.clone(),
-                image_alias: self.image_alias.clone(),
-                instance_type: Some(self.instance_type),
-                storage_pool: self.storage_pool.clone(),
-                target: None,
-            },
+            self.incus_config(),
         );
         spec.resources = self.resources.clone();
         spec.mounts.push(RuntimeMount {

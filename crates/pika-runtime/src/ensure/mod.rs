@@ -13,6 +13,7 @@ mod steps;
 use pika_cloud::{IncusRuntimePlan, Ownership, ResolvedPlan};
 use serde::Serialize;
 
+use crate::facts::ServerSeen;
 use crate::id::RuntimeId;
 use crate::observe::InstanceSeen;
 use crate::runtimes::{Runtime, Runtimes};
@@ -48,6 +49,26 @@ impl Runtimes {
         let client = self.client(id.project());
         // The first look goes out together with the questions about the server.
         let (resolved, seen) = tokio::join!(self.resolve(plan, ownership), self.look(&client, &id));
+        self.ensure_seen(resolved.map_err(EnsureError::Resolve)?, seen.ok())
+            .await
+    }
+
+    /// As [`Runtimes::ensure`], on a server that was looked at before: saves the questions that many plans share.
+    ///
+    /// # Errors
+    /// As [`Runtimes::ensure`].
+    pub async fn ensure_on(
+        &self,
+        plan: &IncusRuntimePlan,
+        ownership: &Ownership,
+        server: ServerSeen,
+    ) -> Result<Runtime, EnsureError> {
+        let id = RuntimeId::of(plan);
+        let client = self.client(id.project());
+        let (resolved, seen) = tokio::join!(
+            self.resolve_on(plan, ownership, server),
+            self.look(&client, &id)
+        );
         self.ensure_seen(resolved.map_err(EnsureError::Resolve)?, seen.ok())
             .await
     }

@@ -96,7 +96,7 @@ fn command(ask: &Ask<'_>, nonce: &str, offset: u64, wait: Duration) -> Vec<Strin
             required_mounts,
             ..
         } => {
-            let arguments = [
+            let mut arguments = vec![
                 "run-attached",
                 "--nonce",
                 nonce,
@@ -104,7 +104,10 @@ fn command(ask: &Ask<'_>, nonce: &str, offset: u64, wait: Duration) -> Vec<Strin
                 "--wait-secs",
                 &wait_secs,
             ];
-            runner::command_at_boot(*boot, required_mounts, &arguments)
+            for mount in *required_mounts {
+                arguments.extend(["--require-mount", mount]);
+            }
+            runner::command_at_boot(*boot, &arguments)
         }
     }
 }
@@ -260,7 +263,6 @@ mod tests {
         let wait = Duration::from_secs(25);
         let attach = command(&Ask::Attach, "n1", 7, wait);
         let tail = [
-            "0",
             "attach",
             "--nonce",
             "n1",
@@ -278,14 +280,14 @@ mod tests {
         };
         let start = command(&ask, "n1", 0, wait);
         let tail = [
-            "1",
-            "/workspace/snapshot",
             "run-attached",
             "--nonce",
             "n1",
             "--request-stdin",
             "--wait-secs",
             "25",
+            "--require-mount",
+            "/workspace/snapshot",
         ];
         assert_eq!(start[6..], tail);
     }
