@@ -6,17 +6,17 @@
 
 use std::fs::File;
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use pika_cloud::TerminalRecord;
 use rustix::event::{PollFd, PollFlags};
-use rustix::fs::inotify;
 
 use crate::cgroup::JobCgroup;
 use crate::error_text::one_line;
-use crate::files::{Dir, FileError, proc_path};
+use crate::files::{Dir, FileError};
+use crate::followers;
 use crate::layout::{GUEST_LOG_FILE, LOGS_DIR, Layout};
 use crate::output::{self, Sent};
 use crate::run_state::{self, RunStateError, SUPERVISOR_LOG};
@@ -24,8 +24,8 @@ use crate::wait::poll_until;
 
 /// Longest attach that may be asked for, in seconds.
 pub const WAIT_SECS_MAX: u64 = 300;
-/// How often to look where the kernel has no watch left to give.
-const PAUSE_WITHOUT_WATCH: Duration = Duration::from_millis(50);
+/// How often to look where nobody tells.
+const PAUSE_UNTOLD: Duration = Duration::from_millis(50);
 const SUPERVISOR_LOG_BYTES_MAX: usize = 64 * 1024;
 
 /// How an attach ended.
@@ -103,10 +103,10 @@ pub fn attach(
             actual: 0,
             expected: offset,
         })?;
-    let follower = Follower {
+    let mut follower = Follower {
         nonce,
         supervisor: run.supervisor()?,
-        watch: watch(&log, &private),
+        words: followers::follow(&private),
         deadline: wait.map(|wait| Instant::now() + wait),
         private,
         log,
@@ -117,14 +117,14 @@ pub fn attach(
 struct Follower<'a> {
     nonce: &'a str,
     supervisor: Option<OwnedFd>,
-    watch: Option<OwnedFd>,
+    words: Option<UnixStream>,
     deadline: Option<Instant>,
     private: Dir,
     log: File,
 }
 
 impl Follower<'_> {
-    fn follow(&self, mut offset: u64) -> Result<AttachEnd, AttachError> {
+    fn follow(&mut self, mut offset: u64) -> Result<AttachEnd, AttachError> {
         loop {
             // In this order: what is gone now has written its record before, and the log before the record.
             let gone = self.supervisor_is_gone();
@@ -195,7 +195,7 @@ impl Follower<'_> {
     }
 
     /// Waits for the log to grow, for the record, or for the supervisor's end. Ends early if nobody listens any more.
-    fn wait(&self) -> Result<(), AttachError> {
+    fn wait(&mut self) -> Result<(), AttachError> {
         let stdout = io::stdout();
         let mut fds = vec![PollFd::from_borrowed_fd(stdout.as_fd(), PollFlags::empty())];
         fds.extend(
@@ -204,12 +204,12 @@ impl Follower<'_> {
                 .map(|supervisor| PollFd::new(supervisor, PollFlags::IN)),
         );
         fds.extend(
-            self.watch
+            self.words
                 .iter()
-                .map(|watch| PollFd::new(watch, PollFlags::IN)),
+                .map(|words| PollFd::new(words, PollFlags::IN)),
         );
-        let soon = Instant::now() + PAUSE_WITHOUT_WATCH;
-        let until = match (&self.watch, self.deadline) {
+        let soon = Instant::now() + PAUSE_UNTOLD;
+        let until = match (&self.words, self.deadline) {
             (Some(_), deadline) => deadline,
             (None, Some(deadline)) => Some(deadline.min(soon)),
             (None, None) => Some(soon),
@@ -218,12 +218,8 @@ impl Follower<'_> {
         if fds[0].revents().contains(PollFlags::ERR) {
             return Err(AttachError::Send(io::ErrorKind::BrokenPipe.into()));
         }
-        if let Some(watch) = &self.watch {
-            let mut buffer = [MaybeUninit::uninit(); 4096];
-            let mut events = inotify::Reader::new(watch, &mut buffer);
-            // That something happened is all that is wanted; the end of the queue is an error.
-            while events.next().is_ok() {}
-        }
+        drop(fds);
+        self.words = self.words.take().filter(followers::take_word);
         Ok(())
     }
 
@@ -244,13 +240,4 @@ impl Follower<'_> {
             },
         }
     }
-}
-
-/// A watch on the log's growth and on the record's appearance; `None` where the kernel gives none.
-fn watch(log: &File, private: &Dir) -> Option<OwnedFd> {
-    let watch =
-        inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).ok()?;
-    inotify::add_watch(&watch, proc_path(log.as_fd()), inotify::WatchFlags::MODIFY).ok()?;
-    inotify::add_watch(&watch, private.proc_path(), inotify::WatchFlags::MOVED_TO).ok()?;
-    Some(watch)
 }

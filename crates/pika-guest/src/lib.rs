@@ -19,6 +19,7 @@ pub mod collect;
 pub mod control;
 pub mod error_text;
 pub mod files;
+pub mod followers;
 pub mod glob;
 pub mod job;
 pub mod layout;

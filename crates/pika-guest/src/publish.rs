@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use pika_cloud::lifecycle::{LIFECYCLE_SCHEMA_VERSION, LifecycleEncodeError, limits};
 use pika_cloud::lifecycle::{decode_events, encode_event, encode_result, encode_status};
 use pika_cloud::{EventKind, LifecycleEvent, LifecycleResult, LifecycleState, LifecycleStatus};
-use rustix::fs::{FlockOperation, fdatasync, flock, ftruncate};
+use rustix::fs::{FlockOperation, flock, ftruncate};
 use serde_json::Value;
 
 use crate::clock;
@@ -110,8 +110,9 @@ impl Publisher {
             details,
         };
         let line = encode_event(&event)?;
-        file.write_all(&line).map_err(PublishError::Events)?;
-        fdatasync(&file).map_err(|error| PublishError::Events(error.into()))
+        // Not synced: the line outlives every process, and where the power goes the stream ends earlier, as at a torn
+        // line. Result and status, which decide, are synced.
+        file.write_all(&line).map_err(PublishError::Events)
     }
 
     /// Writes the result; the status that says so comes after it.

@@ -21,6 +21,8 @@ pub const RECORD_FILE: &str = "record";
 pub const LOCK_FILE: &str = "run.lock";
 /// Where the supervisor listens.
 pub const CONTROL_SOCKET: &str = "control.sock";
+/// Where the supervisor tells attaches that the log has grown.
+pub const FOLLOW_SOCKET: &str = "follow.sock";
 /// What a supervisor said before it died.
 pub const SUPERVISOR_LOG: &str = "supervisor.log";
 

@@ -28,6 +28,7 @@ use crate::clock;
 use crate::control::Control;
 use crate::error_text::{chain, one_line};
 use crate::files::{Dir, FileError};
+use crate::followers::Followers;
 use crate::job::{self, JobSpec, Starting};
 use crate::layout::{
     ARTIFACTS_DIR, EVENTS_FILE, GUEST_LOG_FILE, LOGS_DIR, Layout, RESULT_FILE, STATUS_FILE,
@@ -80,6 +81,7 @@ struct Accepted {
     private: Dir,
     publisher: Publisher,
     control: Control,
+    followers: Followers,
     pump: LogPump,
     output: OwnedFd,
     _lock: std::fs::File,
@@ -135,6 +137,7 @@ fn accept(layout: &Layout, socket: &mut UnixStream) -> Result<Accepted, Supervis
     let log = remove_old_results(&state, &private)?.create(GUEST_LOG_FILE, 0o644)?;
     let (pump, output) = LogPump::new(log).map_err(SuperviseError::Detach)?;
     let control = Control::listen(&private, &launch.nonce)?;
+    let followers = Followers::listen(&private)?;
     let pid = i32::try_from(std::process::id()).expect("the kernel's process ids are below 2^22");
     let run = Run {
         nonce: launch.nonce.clone(),
@@ -151,6 +154,7 @@ fn accept(layout: &Layout, socket: &mut UnixStream) -> Result<Accepted, Supervis
         private,
         publisher,
         control,
+        followers,
         pump,
         output,
         _lock: lock,
@@ -184,6 +188,7 @@ fn see_through(accepted: Accepted, layout: &Layout) -> Result<(), SuperviseError
         private,
         publisher,
         control,
+        followers,
         mut pump,
         output,
         _lock,
@@ -193,7 +198,7 @@ fn see_through(accepted: Accepted, layout: &Layout) -> Result<(), SuperviseError
     let mut ended = run_command(
         &launch.request,
         &cgroup,
-        &control,
+        (&control, &followers),
         &mut pump,
         output,
         &announce,
@@ -214,6 +219,8 @@ fn see_through(accepted: Accepted, layout: &Layout) -> Result<(), SuperviseError
         self_reported: launch.request.run_as_root,
     };
     run_state::write_record(&private, &record)?;
+    // That they are told no more says that the record is there.
+    drop(followers);
     cgroup.remove();
     Ok(())
 }
@@ -247,7 +254,7 @@ fn report<E: std::error::Error>(said: Result<(), E>) {
 fn run_command(
     request: &GuestRequest,
     cgroup: &JobCgroup,
-    control: &Control,
+    (control, followers): (&Control, &Followers),
     pump: &mut LogPump,
     output: OwnedFd,
     announce: &dyn Fn(),
@@ -280,7 +287,7 @@ fn run_command(
         Ok(child) => child,
         Err(error) => return failed(chain(&error)),
     };
-    let seen = match Watch::new(child, cgroup, control, pump, deadline) {
+    let seen = match Watch::new(child, cgroup, (control, followers), pump, deadline) {
         Ok(watch) => watch.run(),
         Err(error) => {
             let _empty = cgroup.kill();

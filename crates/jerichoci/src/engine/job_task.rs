@@ -169,7 +169,7 @@ impl JobTask {
         let server = self.server.take();
         let mut ensure = std::pin::pin!(async {
             match server {
-                Some(server) => runtimes.ensure_on(plan, &ownership, server).await,
+                Some(server) => runtimes.ensure_new(plan, &ownership, server).await,
                 None => runtimes.ensure(plan, &ownership).await,
             }
         });

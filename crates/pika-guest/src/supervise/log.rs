@@ -112,6 +112,9 @@ impl LogPump {
     /// Takes no more, and brings the log to the disk.
     pub(super) fn finish(&mut self) -> io::Result<()> {
         self.pipe = None;
+        if self.bytes == 0 {
+            return Ok(());
+        }
         Ok(fdatasync(&self.log)?)
     }
 }

@@ -1,4 +1,4 @@
-//! Owns the time from the command's start to its end: one poll loop over its output, its process, the control socket
+//! Owns the time from the command's start to its end: one poll loop over its output, its process, the runner's sockets
 //! and the clock.
 //!
 //! ```text
@@ -18,6 +18,7 @@ use super::ending::Cause;
 use super::log::{LogPump, Pumped};
 use crate::cgroup::JobCgroup;
 use crate::control::Control;
+use crate::followers::Followers;
 use crate::wait::poll_until;
 
 /// How long the command has between TERM and KILL at its deadline.
@@ -52,6 +53,7 @@ pub(super) struct Watch<'a> {
     pidfd: OwnedFd,
     cgroup: &'a JobCgroup,
     control: &'a Control,
+    followers: &'a Followers,
     pump: &'a mut LogPump,
     phase: Phase,
     seen: Seen,
@@ -61,7 +63,7 @@ impl<'a> Watch<'a> {
     pub(super) fn new(
         child: Child,
         cgroup: &'a JobCgroup,
-        control: &'a Control,
+        (control, followers): (&'a Control, &'a Followers),
         pump: &'a mut LogPump,
         deadline: Instant,
     ) -> std::io::Result<Watch<'a>> {
@@ -77,6 +79,7 @@ impl<'a> Watch<'a> {
             pidfd,
             cgroup,
             control,
+            followers,
             pump,
             phase: Phase::Running { deadline },
             seen,
@@ -102,7 +105,10 @@ impl<'a> Watch<'a> {
     /// Waits for one of the sources, or for the next point in time, and takes in what came.
     fn wait(&mut self) {
         let exited = self.seen.status.is_some();
-        let mut fds = vec![PollFd::new(self.control.socket(), PollFlags::IN)];
+        let mut fds = vec![
+            PollFd::new(self.control.socket(), PollFlags::IN),
+            PollFd::new(self.followers.socket(), PollFlags::IN),
+        ];
         if !exited {
             fds.push(PollFd::new(&self.pidfd, PollFlags::IN));
         }
@@ -121,7 +127,12 @@ impl<'a> Watch<'a> {
         };
         // Whatever poll says, each source is asked without blocking.
         let _readiness = poll_until(&mut fds, Some(at));
+        let before = self.pump.bytes();
         let _pumped = self.pump_once();
+        if self.pump.bytes() > before {
+            self.followers.tell();
+        }
+        self.followers.accept();
         if !exited {
             self.seen.status = self.child.try_wait().ok().flatten();
         }

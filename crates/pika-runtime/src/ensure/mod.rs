@@ -53,24 +53,23 @@ impl Runtimes {
             .await
     }
 
-    /// As [`Runtimes::ensure`], on a server that was looked at before: saves the questions that many plans share.
+    /// As [`Runtimes::ensure`], for an instance name that was just made up, on a server that was looked at before: asks
+    /// nothing that is known. If the name is taken all the same, Incus refuses the create, and the look that follows
+    /// tells what is there.
     ///
     /// # Errors
     /// As [`Runtimes::ensure`].
-    pub async fn ensure_on(
+    pub async fn ensure_new(
         &self,
         plan: &IncusRuntimePlan,
         ownership: &Ownership,
         server: ServerSeen,
     ) -> Result<Runtime, EnsureError> {
-        let id = RuntimeId::of(plan);
-        let client = self.client(id.project());
-        let (resolved, seen) = tokio::join!(
-            self.resolve_on(plan, ownership, server),
-            self.look(&client, &id)
-        );
-        self.ensure_seen(resolved.map_err(EnsureError::Resolve)?, seen.ok())
+        let resolved = self
+            .resolve_on(plan, ownership, server)
             .await
+            .map_err(EnsureError::Resolve)?;
+        self.ensure_seen(resolved, Some(InstanceSeen::Absent)).await
     }
 
     /// As [`Runtimes::ensure`], from a plan that was resolved before.
