@@ -33,18 +33,21 @@ pub(super) struct Work {
     pub(super) _filling: File,
 }
 
-/// Holds the tree of `wanted`, which is there from then on. `known` are manifests that are at hand.
+/// Holds the tree of `wanted`, which is there from then on. `text` is its manifest's, where that isn't in the store yet.
+/// `known` are manifests that are at hand.
 pub(super) fn claim(
     store: &SnapshotStore,
     wanted: &Named,
-    text: &[u8],
+    text: Option<&[u8]>,
     known: Vec<Named>,
     recycle: Recycle<'_>,
 ) -> Result<(File, Option<Work>), SnapshotError> {
     let id = &wanted.id;
     let lock = store.lock()?;
     let held = store.hold(&lock, id)?;
-    store.add_manifest(&lock, id, text)?;
+    if let Some(text) = text {
+        store.add_manifest(&lock, id, text)?;
+    }
     if store.state(id)? == TreeState::Whole {
         return Ok((held, None));
     }

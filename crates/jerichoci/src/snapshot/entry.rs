@@ -6,12 +6,16 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use rustix::fs::{Stat, Timespec, Timestamps};
 use sha2::{Digest, Sha256};
 
 /// SHA-256 of a file's bytes, of a link's target, or of the names in a folder.
 pub(super) type Content = [u8; 32];
+
+/// Of a folder with nothing in it.
+static EMPTY_CONTENT: LazyLock<Content> = LazyLock::new(|| Sha256::digest([]).into());
 
 /// A time since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -120,9 +124,15 @@ impl Entry {
             kind: Kind::Directory,
             mode: 0,
             bytes: 0,
-            content: Sha256::digest([]).into(),
+            content: *EMPTY_CONTENT,
             time: Time::default(),
         }
+    }
+
+    /// Whether it is what git lists: no folder, or one with nothing in it.
+    pub(super) fn is_leaf(&self) -> bool {
+        let is_root = self.path.as_os_str().is_empty();
+        self.kind != Kind::Directory || (self.content == *EMPTY_CONTENT && !is_root)
     }
 
     /// Whether two entries of one path differ in nothing but their time.
@@ -262,22 +272,23 @@ impl<'a, T> Cursor<'a, T> {
     }
 
     pub(super) fn find(&mut self, path: &[u8]) -> Option<&'a T> {
+        let index = self.find_index(path)?;
+        self.list.get(index)
+    }
+
+    pub(super) fn find_index(&mut self, path: &[u8]) -> Option<usize> {
         let is_it = |index: usize| {
             self.list
                 .get(index)
                 .is_some_and(|item| (self.key)(item) == path)
         };
-        if !is_it(self.next) {
-            self.next = self.list.partition_point(|item| (self.key)(item) < path);
+        // Folders lie between what is asked for.
+        if let Some(index) = (self.next..self.next + 2).find(|index| is_it(*index)) {
+            self.next = index + 1;
+            return Some(index);
         }
-        let found = self
-            .list
-            .get(self.next)
-            .filter(|item| (self.key)(item) == path);
-        if found.is_some() {
-            self.next += 1;
-        }
-        found
+        self.next = self.list.partition_point(|item| (self.key)(item) < path);
+        is_it(self.next).then_some(self.next)
     }
 }
 

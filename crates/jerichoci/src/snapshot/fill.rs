@@ -105,11 +105,7 @@ fn became(
     mut changed: HashMap<PathBuf, Option<Entry>>,
     late: Time,
 ) -> Manifest {
-    let is_leaf = |entry: &Entry| {
-        let alone = Entry::directory(&entry.path);
-        !is_folder(entry) || (entry.is_same(&alone) && !entry.path.as_os_str().is_empty())
-    };
-    let leaves = expected.entries.iter().filter(|entry| is_leaf(entry));
+    let leaves = expected.entries.iter().filter(|entry| entry.is_leaf());
     let leaves = leaves.filter_map(|entry| match changed.remove(&entry.path) {
         Some(now) => now,
         None => Some(entry.clone()),

@@ -192,3 +192,145 @@ pub(super) fn difference<'a>(from: &'a Manifest, to: &Manifest) -> (Vec<&'a Path
     remove.sort_unstable_by(|a, b| b.as_os_str().cmp(a.as_os_str()));
     (remove, make)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::entry::with_folders;
+    use super::*;
+
+    fn file(path: &str, content: u8, time: i64) -> Entry {
+        Entry {
+            path: path.into(),
+            kind: Kind::File,
+            mode: 0o644,
+            bytes: 1,
+            content: [content; 32],
+            time: Time::new(time, 0),
+        }
+    }
+
+    fn manifest(files: &[(&str, u8, i64)]) -> Manifest {
+        let files = files
+            .iter()
+            .map(|(path, content, time)| file(path, *content, *time));
+        Manifest {
+            entries: with_folders(files.collect()),
+        }
+    }
+
+    #[test]
+    fn comes_back_by_its_id_and_any_damage_makes_it_absent() {
+        let manifest = manifest(&[("a", 1, 5), ("a-b", 2, 6), ("b/\n\u{1}", 3, -7)]);
+        let (id, bytes) = manifest.encode();
+        assert_eq!(Manifest::decode(&id, &bytes), Some(manifest));
+        for at in 0..bytes.len() {
+            assert_eq!(Manifest::decode(&id, &bytes[..at]), None, "cut at {at}");
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 0x40;
+            assert_eq!(Manifest::decode(&id, &flipped), None, "flipped at {at}");
+        }
+    }
+
+    #[test]
+    fn ids_tell_times_apart_and_digests_do_not() {
+        let (one, other) = (manifest(&[("a", 1, 5)]), manifest(&[("a", 1, 6)]));
+        assert_ne!(one.encode().0, other.encode().0);
+        assert_eq!(one.digest(), other.digest());
+        // The same bytes in a row, cut elsewhere.
+        let (one, other) = (manifest(&[("ab", 1, 5)]), manifest(&[("a", 1, 5)]));
+        assert_ne!(one.digest(), other.digest());
+    }
+
+    #[test]
+    fn an_id_is_64_hex_digits_and_nothing_that_leads_elsewhere() {
+        for bad in [
+            "",
+            "../../etc",
+            &"A".repeat(64),
+            &"a".repeat(63),
+            &"a".repeat(65),
+        ] {
+            assert!(bad.parse::<ManifestId>().is_err(), "{bad}");
+        }
+        assert!("0a".repeat(32).parse::<ManifestId>().is_ok());
+    }
+
+    type Files = std::collections::BTreeMap<usize, u8>;
+
+    fn entries(files: &Files) -> Vec<Entry> {
+        let paths = ["a", "a-b", "a/b", "a/c/d", "b"];
+        let files = files
+            .iter()
+            .map(|(path, content)| file(paths[*path], *content, 0));
+        with_folders(files.collect())
+    }
+
+    proptest! {
+        /// Caches are built one after another, each from a snapshot whose own times came by the rule.
+        #[test]
+        fn what_differs_from_a_cache_is_newer_than_it(
+            history in prop::collection::vec(
+                (prop::collection::btree_map(0..5_usize, 0..3_u8, 0..5), any::<u8>()), 1..12
+            )
+        ) {
+            let mut caches: Vec<(Manifest, Time)> = Vec::new();
+            for (round, (files, chosen)) in history.iter().enumerate() {
+                let scanned_at = Time::new(10 * i64::try_from(round).unwrap() + 5, 0);
+                let built_at = Time::new(10 * i64::try_from(round).unwrap() + 9, 0);
+                let is_chosen = |index: usize| chosen & (1 << (index % 8)) != 0;
+                let met = caches.iter().enumerate().filter(|(index, _)| is_chosen(*index));
+                let met: Vec<&(Manifest, Time)> = met.map(|(_, cache)| cache).collect();
+                let bases: Vec<Option<&Manifest>> = met.iter().map(|(base, _)| Some(base)).collect();
+                let mut entries = entries(files);
+                settle_times(&mut entries, &bases, scanned_at);
+                for entry in &entries {
+                    for (base, built_at) in &met {
+                        let was = base.cursor().find(entry.key());
+                        let is_same = was.is_some_and(|was| was.is_same(entry));
+                        prop_assert!(is_same || entry.time > *built_at);
+                    }
+                    let mut was = met.iter().map(|(base, _)| base.cursor().find(entry.key()));
+                    let is_known = !met.is_empty()
+                        && was.all(|was| was.is_some_and(|was| was.is_same(entry)));
+                    prop_assert!(!is_known || entry.time < scanned_at);
+                }
+                caches.push((Manifest { entries }, built_at));
+            }
+        }
+
+        /// Removing and making what the difference says turns one tree into the other.
+        #[test]
+        fn a_difference_leads_from_one_tree_to_the_other(
+            from in prop::collection::btree_map(0..5_usize, 0..3_u8, 0..5),
+            to in prop::collection::btree_map(0..5_usize, 0..3_u8, 0..5),
+        ) {
+            let (from, to) = (
+                Manifest { entries: entries(&from) },
+                Manifest { entries: entries(&to) },
+            );
+            let mut tree: std::collections::BTreeMap<std::path::PathBuf, Kind> = from
+                .entries
+                .iter()
+                .map(|entry| (entry.path.clone(), entry.kind))
+                .collect();
+            let (remove, make) = difference(&from, &to);
+            for path in remove {
+                let has_inside = tree.keys().any(|other| other != path && other.starts_with(path));
+                prop_assert!(!has_inside, "{} is not empty yet", path.display());
+                prop_assert!(tree.remove(path).is_some());
+            }
+            for index in make {
+                let entry = &to.entries[index];
+                prop_assert!(tree.insert(entry.path.clone(), entry.kind).is_none());
+            }
+            let wanted: std::collections::BTreeMap<_, _> = to
+                .entries
+                .iter()
+                .map(|entry| (entry.path.clone(), entry.kind))
+                .collect();
+            prop_assert_eq!(tree, wanted);
+        }
+    }
+}

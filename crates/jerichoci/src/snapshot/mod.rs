@@ -12,6 +12,7 @@
 //! content and mode keeps the earliest of their times; any other path gets the time of the scan. So every path that
 //! differs from what a cache was built with is newer than the cache, as long as the cache is chosen before the scan.
 
+mod at_hand;
 mod below;
 mod claim;
 mod entry;

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::time::{ClockId, clock_gettime};
 
+use super::at_hand::AtHand;
 use super::below::Root;
 use super::claim::{Named, Work, claim};
-use super::entry::{FileStat, Kind, Time, with_folders};
-use super::manifest::{Manifest, ManifestId, settle_times};
-use super::source::{Seen, see_all};
-use super::stat_cache::{Known, StatCache};
+use super::entry::{FileStat, Time};
+use super::manifest::{Manifest, ManifestId};
+use super::source::see_all;
+use super::stat_cache::StatCache;
 use super::store::SnapshotStore;
 use super::{SNAPSHOT_BYTES_MAX, SNAPSHOT_FILES_MAX, SnapshotError, secrets};
 use crate::git::Repository;
@@ -84,24 +85,33 @@ pub fn scan(
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         (paths, at_hand)
     });
-    let (paths, at_hand) = (paths?, at_hand?);
+    let (paths, mut at_hand) = (paths?, at_hand?);
     if paths.len() > SNAPSHOT_FILES_MAX {
         return Err(SnapshotError::TooLarge {
             what: format!("more than {SNAPSHOT_FILES_MAX} files"),
         });
     }
     secrets::check(&paths, options.allow_untracked)?;
-    let seen = see_all(&source, &paths, &at_hand.cache, &Budget::default())?;
-    remember(repository, store, &at_hand.cache, &seen, since)?;
-
-    let (mut manifest, settled) = to_manifest(seen, since);
-    let now = at_hand.give_times(&mut manifest, options.bases);
-    let (id, text) = manifest.encode();
-    let named = Named { id, manifest };
-    let (held, work) = claim(store, &named, &text, at_hand.known, options.recycle)?;
-    let Named { id, manifest } = named;
+    let seen = see_all(&source, &paths, at_hand.before(), &Budget::default())?;
+    let listing = at_hand.listing(seen, options.bases, since);
+    if listing.is_news {
+        let cache = StatCache {
+            manifest_id: listing.named.id.clone(),
+            digest: listing.digest,
+            stats: listing.settled.clone(),
+        };
+        store.write_stat_cache(repository.root(), &cache)?;
+    }
+    let (held, work) = claim(
+        store,
+        &listing.named,
+        listing.text.as_deref(),
+        at_hand.known(),
+        options.recycle,
+    )?;
+    let Named { id, manifest } = listing.named;
     Ok(Scanned {
-        digest: hex::encode(manifest.digest()),
+        digest: hex::encode(listing.digest),
         dir: store.tree(&id),
         manifest_id: id,
         files: manifest.files(),
@@ -110,8 +120,8 @@ pub fn scan(
         store: store.clone(),
         source,
         manifest,
-        settled,
-        now,
+        settled: listing.settled,
+        now: listing.now,
         held,
         work,
     })
@@ -141,109 +151,4 @@ fn begin_time(store: &SnapshotStore) -> Result<Time, SnapshotError> {
     let clock = clock_gettime(ClockId::RealtimeCoarse);
     let here = Time::new(clock.tv_sec, clock.tv_nsec);
     Ok(here.min(lock.file_system_time(store)?))
-}
-
-fn remember(
-    repository: &Repository,
-    store: &SnapshotStore,
-    cache: &StatCache,
-    seen: &[Seen],
-    since: Time,
-) -> Result<(), SnapshotError> {
-    let is_kept = |seen: &&Seen| {
-        let is_settled = |stat: &FileStat| seen.is_known || Known::is_settled(stat, since);
-        seen.stat.as_ref().is_some_and(is_settled)
-    };
-    let has_news = seen.iter().filter(is_kept).any(|seen| !seen.is_known);
-    if !has_news && seen.iter().filter(is_kept).count() == cache.files.len() {
-        return Ok(());
-    }
-    let known = seen.iter().filter(is_kept).filter_map(|seen| {
-        let stat = seen.stat?;
-        Some(Known {
-            path: seen.entry.path.clone(),
-            stat,
-            content: seen.entry.content,
-        })
-    });
-    let files = known.collect();
-    let lock = store.lock()?;
-    store.write_stat_cache(&lock, repository.root(), &StatCache { files })
-}
-
-fn to_manifest(seen: Vec<Seen>, since: Time) -> (Manifest, Vec<Option<FileStat>>) {
-    let mut stats: Vec<Option<FileStat>> = Vec::with_capacity(seen.len());
-    let mut entries = Vec::with_capacity(seen.len());
-    for seen in seen {
-        let stat = seen.stat.filter(|stat| Known::is_settled(stat, since));
-        if seen.entry.kind == Kind::File {
-            stats.push(stat);
-        }
-        entries.push(seen.entry);
-    }
-    let entries = with_folders(entries);
-    // Files are in the same order as before, with folders between them.
-    let mut stats = stats.into_iter();
-    let settled = entries
-        .iter()
-        .map(|entry| match entry.kind {
-            Kind::File => stats.next().flatten(),
-            Kind::Symlink | Kind::Directory => None,
-        })
-        .collect();
-    (Manifest { entries }, settled)
-}
-
-/// What the store had before the scan.
-struct AtHand {
-    cache: StatCache,
-    newest: Option<ManifestId>,
-    /// The newest manifest and those of the bases, as far as they are known.
-    known: Vec<Named>,
-}
-
-impl AtHand {
-    fn load(
-        repository: &Repository,
-        store: &SnapshotStore,
-        bases: &[ManifestId],
-    ) -> Result<Self, SnapshotError> {
-        let newest = store.newest()?;
-        let mut known: Vec<Named> = Vec::new();
-        for id in newest.iter().chain(bases) {
-            if known.iter().all(|named| named.id != *id)
-                && let Some(manifest) = store.manifest(id)?
-            {
-                let id = id.clone();
-                known.push(Named { id, manifest });
-            }
-        }
-        Ok(Self {
-            cache: store.stat_cache(repository.root())?,
-            newest,
-            known,
-        })
-    }
-
-    /// Gives every entry its time. Returns that of the scan.
-    fn give_times(&self, manifest: &mut Manifest, bases: &[ManifestId]) -> Time {
-        let serving = if bases.is_empty() {
-            self.newest.as_slice()
-        } else {
-            bases
-        };
-        let find = |id: &ManifestId| self.known.iter().find(|named| named.id == *id);
-        let bases: Vec<Option<&Manifest>> = serving
-            .iter()
-            .map(|id| find(id).map(|named| &named.manifest))
-            .collect();
-        // Later than what was given before, even if the clock was set back.
-        let given = self
-            .known
-            .iter()
-            .map(|named| named.manifest.newest().next());
-        let now = given.fold(Time::now(), Time::max);
-        settle_times(&mut manifest.entries, &bases, now);
-        now
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, openat, readlinkat, statat};
@@ -9,9 +10,8 @@ use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 use super::below::{Below, Root};
-use super::entry::{Content, Cursor, Entry, FileStat};
+use super::entry::{Content, Cursor, Entry, FileStat, Kind};
 use super::scan::Budget;
-use super::stat_cache::{Known, StatCache};
 use super::{SnapshotError, io, workers};
 use crate::git::{ListedKind, ListedPath};
 use crate::record::STORE_DIR;
@@ -106,70 +106,83 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// An entry, and what the file's stat was when its content was read.
-pub(super) struct Seen {
-    pub(super) entry: Entry,
-    pub(super) stat: Option<FileStat>,
-    /// Whether the cache knew it.
-    pub(super) is_known: bool,
+/// What became of a listed path since the last scan.
+pub(super) enum Seen {
+    /// It is what the last scan saw: the index of its entry there.
+    Same(usize),
+    /// With the stat of a file when it was read.
+    New(Box<(Entry, Option<FileStat>)>),
+    /// There is nothing to take.
+    Nothing,
 }
 
-/// Looks at every listed path; reads what `cache` doesn't know.
+/// The last scan: its entries, and the stats that tell their contents.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Before<'a> {
+    pub(super) entries: &'a [Entry],
+    pub(super) stats: &'a [Option<FileStat>],
+}
+
+/// Looks at every listed path; reads what can have changed.
 pub(super) fn see_all(
     root: &Root,
     paths: &[ListedPath],
-    cache: &StatCache,
+    before: Before<'_>,
     budget: &Budget,
 ) -> Result<Vec<Seen>, SnapshotError> {
-    let begin = || (Reading::new(root), cache.cursor());
-    let seen = workers::map(paths, begin, |(reading, known), listed| {
-        see(reading, known, listed, budget)
-    })?;
-    Ok(seen.into_iter().flatten().collect())
+    let begin = || Look {
+        reading: Reading::new(root),
+        cursor: Cursor::new(before.entries, Entry::key),
+        before,
+        budget,
+    };
+    workers::map(paths, begin, Look::see)
 }
 
-fn see(
-    reading: &mut Reading<'_>,
-    known: &mut Cursor<'_, Known>,
-    listed: &ListedPath,
-    budget: &Budget,
-) -> Result<Option<Seen>, SnapshotError> {
-    let path = &listed.path;
-    if path.starts_with(STORE_DIR) {
-        return Ok(None);
-    }
-    let plain = |entry| Seen {
-        entry,
-        stat: None,
-        is_known: true,
-    };
-    match reading.look(path)? {
-        Some(Found::File(stat)) => {
-            budget.take(stat.bytes)?;
-            let known = known.find(path.as_os_str().as_encoded_bytes());
-            if let Some(known) = known.filter(|known| known.stat == stat) {
-                return Ok(Some(Seen {
-                    entry: Entry::file(path, &stat, stat.bytes, known.content),
-                    stat: Some(stat),
-                    is_known: true,
-                }));
+struct Look<'a> {
+    reading: Reading<'a>,
+    cursor: Cursor<'a, Entry>,
+    before: Before<'a>,
+    budget: &'a Budget,
+}
+
+impl Look<'_> {
+    fn see(&mut self, listed: &ListedPath) -> Result<Seen, SnapshotError> {
+        let path = &listed.path;
+        if path.starts_with(STORE_DIR) {
+            return Ok(Seen::Nothing);
+        }
+        match self.reading.look(path)? {
+            Some(Found::File(stat)) => {
+                self.budget.take(stat.bytes)?;
+                let index = self.cursor.find_index(path.as_os_str().as_bytes());
+                if let Some(index) = index
+                    && self.before.entries[index].kind == Kind::File
+                    && self.before.stats.get(index) == Some(&Some(stat))
+                {
+                    return Ok(Seen::Same(index));
+                }
+                let Some((mut file, stat)) = self.reading.open(path)? else {
+                    return Ok(Seen::Nothing);
+                };
+                let (bytes, content) = self.reading.digest(path, &mut file, |_| Ok(()))?;
+                let entry = Entry::file(path, &stat, bytes, content);
+                Ok(Seen::New(Box::new((entry, Some(stat)))))
             }
-            let Some((mut file, stat)) = reading.open(path)? else {
-                return Ok(None);
-            };
-            let (bytes, content) = reading.digest(path, &mut file, |_| Ok(()))?;
-            Ok(Some(Seen {
-                entry: Entry::file(path, &stat, bytes, content),
-                stat: Some(stat),
-                is_known: false,
-            }))
+            Some(Found::Symlink(target)) => Ok(self.compare(Entry::symlink(path, &target))),
+            // A submodule that isn't checked out: git names the folder itself. A folder in the place of a tracked file
+            // is there by its files, if any.
+            Some(Found::Directory) if listed.kind == ListedKind::Folder => {
+                Ok(self.compare(Entry::directory(path)))
+            }
+            Some(Found::Directory) | None => Ok(Seen::Nothing),
         }
-        Some(Found::Symlink(target)) => Ok(Some(plain(Entry::symlink(path, &target)))),
-        // A submodule that isn't checked out: git names the folder itself. A folder in the place of a tracked file is
-        // there by its files, if any.
-        Some(Found::Directory) if listed.kind == ListedKind::Folder => {
-            Ok(Some(plain(Entry::directory(path))))
+    }
+
+    fn compare(&mut self, entry: Entry) -> Seen {
+        match self.cursor.find_index(entry.key()) {
+            Some(index) if self.before.entries[index].is_same(&entry) => Seen::Same(index),
+            _ => Seen::New(Box::new((entry, None))),
         }
-        Some(Found::Directory) | None => Ok(None),
     }
 }

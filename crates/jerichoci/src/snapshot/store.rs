@@ -240,20 +240,20 @@ impl SnapshotStore {
         Ok(text.and_then(|text| text.parse().ok()))
     }
 
-    /// Empty when there is none that can be used.
-    pub(super) fn stat_cache(&self, root: &Path) -> Result<StatCache, SnapshotError> {
+    /// `None` when there is none that can be used.
+    pub(super) fn stat_cache(&self, root: &Path) -> Result<Option<StatCache>, SnapshotError> {
         let bytes = read_if_there(&self.dir.join(".stat-cache"))?;
-        let cache = bytes.and_then(|bytes| StatCache::decode(root, &bytes));
-        Ok(cache.unwrap_or_default())
+        Ok(bytes.and_then(|bytes| StatCache::decode(root, &bytes)))
     }
 
     pub(super) fn write_stat_cache(
         &self,
-        lock: &StoreLock,
         root: &Path,
         cache: &StatCache,
     ) -> Result<(), SnapshotError> {
-        self.write(lock, &self.dir.join(".stat-cache"), &cache.encode(root))
+        let bytes = cache.encode(root);
+        let lock = self.lock()?;
+        self.write(&lock, &self.dir.join(".stat-cache"), &bytes)
     }
 
     /// The old text or the new one, never a mixture.
