@@ -30,6 +30,15 @@ pub enum GitError {
         /// Where it was looked for.
         dir: PathBuf,
     },
+    /// The repository has no files to take, only git's own.
+    #[error(
+        "{} has no work tree: it is a bare repository or git's own folder; run this in a clone of it",
+        .dir.display()
+    )]
+    NoWorkTree {
+        /// Where it was looked for.
+        dir: PathBuf,
+    },
     /// Git ended with an error.
     #[error("git {} failed in {}: {}", .arguments.join(" "), .dir.display(), .message)]
     Failed {
@@ -40,6 +49,26 @@ pub enum GitError {
         /// What git said.
         message: String,
     },
+}
+
+/// How git names a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ListedKind {
+    /// In the index of its repository.
+    Tracked,
+    /// In no index, and not ignored.
+    Untracked,
+    /// A folder with nothing listed in it: a submodule that isn't checked out.
+    Folder,
+}
+
+/// A path of the work tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedPath {
+    /// Relative to the root.
+    pub path: PathBuf,
+    /// How git names it.
+    pub kind: ListedKind,
 }
 
 /// A git work tree.
@@ -56,11 +85,20 @@ impl Repository {
             dir: dir.to_owned(),
         };
         let real = dir.canonicalize().map_err(|_| missing())?;
-        let root = real.ancestors().find(|folder| has_git(folder));
-        root.map(|root| Self {
-            root: root.to_owned(),
-        })
-        .ok_or_else(missing)
+        for folder in real.ancestors() {
+            if has_git(folder) {
+                return Ok(Self {
+                    root: folder.to_owned(),
+                });
+            }
+            // Git's own folder, in a clone or bare: what is above it is not what was meant.
+            if is_git_folder(folder) {
+                return Err(GitError::NoWorkTree {
+                    dir: dir.to_owned(),
+                });
+            }
+        }
+        Err(missing())
     }
 
     /// The top folder of the work tree.
@@ -81,11 +119,15 @@ impl Repository {
     /// Paths that are tracked, or untracked and not ignored, relative to the root, as bytes, each once,
     /// in byte order. A tracked path may be missing from the work tree. Submodules and repositories
     /// inside this one are looked into; one that isn't checked out is its folder alone.
-    pub fn tree_paths(&self) -> Result<Vec<PathBuf>, GitError> {
+    pub fn tree_paths(&self) -> Result<Vec<ListedPath>, GitError> {
         let mut paths = Vec::new();
         self.collect_paths(Path::new(""), NESTED_REPOSITORIES_MAX, &mut paths)?;
-        paths.sort_unstable_by(|a, b| a.as_os_str().as_bytes().cmp(b.as_os_str().as_bytes()));
-        paths.dedup();
+        // As bytes: paths compare by component.
+        paths.sort_unstable_by(|a, b| {
+            let order = a.path.as_os_str().cmp(b.path.as_os_str());
+            order.then(a.kind.cmp(&b.kind))
+        });
+        paths.dedup_by(|a, b| a.path.as_os_str() == b.path.as_os_str());
         Ok(paths)
     }
 
@@ -93,10 +135,23 @@ impl Repository {
         &self,
         prefix: &Path,
         depth_left: usize,
-        paths: &mut Vec<PathBuf>,
+        paths: &mut Vec<ListedPath>,
     ) -> Result<(), GitError> {
-        let tracked = self.list(&["ls-files", "-z", "--cached", "--stage"])?;
-        let untracked = self.list(&["ls-files", "-z", "--others", "--exclude-standard"])?;
+        // The second walks the folders while the first reads the index.
+        let (tracked, untracked) = std::thread::scope(|scope| {
+            let untracked =
+                scope.spawn(|| self.list(&["ls-files", "-z", "--others", "--exclude-standard"]));
+            let tracked = self.list(&["ls-files", "-z", "--cached", "--stage"]);
+            let untracked = untracked
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            (tracked, untracked)
+        });
+        let (tracked, untracked) = (tracked?, untracked?);
+        let mut add = |path: &Path, kind| {
+            let path = prefix.join(path);
+            paths.push(ListedPath { path, kind });
+        };
         let mut nested = Vec::new();
         for entry in split_nul(&tracked) {
             // Mode, object, stage, a tab, and the path.
@@ -105,15 +160,15 @@ impl Repository {
             };
             let path = Path::new(OsStr::from_bytes(&entry[tab + 1..]));
             if entry.starts_with(b"160000 ") {
-                nested.push(path)
+                nested.push(path);
             } else {
-                paths.push(prefix.join(path))
+                add(path, ListedKind::Tracked);
             }
         }
         for entry in split_nul(&untracked) {
             match entry.strip_suffix(b"/") {
                 Some(folder) => nested.push(Path::new(OsStr::from_bytes(folder))),
-                None => paths.push(prefix.join(OsStr::from_bytes(entry))),
+                None => add(Path::new(OsStr::from_bytes(entry)), ListedKind::Untracked),
             }
         }
         for folder in nested {
@@ -123,7 +178,10 @@ impl Repository {
             if depth_left > 0 && inner.root.join(".git").symlink_metadata().is_ok() {
                 inner.collect_paths(&prefix.join(folder), depth_left - 1, paths)?;
             } else {
-                paths.push(prefix.join(folder));
+                paths.push(ListedPath {
+                    path: prefix.join(folder),
+                    kind: ListedKind::Folder,
+                });
             }
         }
         Ok(())
@@ -139,10 +197,15 @@ impl Repository {
     }
 }
 
-/// A `.git` file names a folder elsewhere (work trees, submodules); a `.git` folder without a HEAD is none of git's.
+/// A `.git` file names a folder elsewhere (work trees, submodules); a `.git` folder without what git puts there is none of git's.
 fn has_git(folder: &Path) -> bool {
     let git = folder.join(".git");
-    git.is_file() || git.join("HEAD").symlink_metadata().is_ok()
+    git.is_file() || is_git_folder(&git)
+}
+
+fn is_git_folder(folder: &Path) -> bool {
+    let has = |name: &str| folder.join(name).symlink_metadata().is_ok();
+    has("HEAD") && has("objects") && has("refs")
 }
 
 fn split_nul(list: &[u8]) -> impl Iterator<Item = &[u8]> {

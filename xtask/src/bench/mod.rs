@@ -1,9 +1,12 @@
-//! `cargo xtask bench launch`: what `pikaci run` costs over the bare API, and over the `incus` program.
+//! `cargo xtask bench launch`: what `pikaci run` costs over the bare API, and over the `incus` program; and
+//! `cargo xtask bench snapshot`: what a snapshot costs beside a copy.
 //!
-//! Owns the order of the runs (each way in turn, so that a busy moment hits all three) and the figures. What it makes
-//! is in a private daemon that goes with it, or, when a socket is named, in that daemon, one instance at a time.
+//! Owns the order of the runs (each way in turn, so that a busy moment hits all of them) and the figures. What launches
+//! make is in a private daemon that goes with it, or, when a socket is named, in that daemon, one instance at a time.
 
+mod figures;
 mod place;
+mod snapshot;
 mod table;
 mod ways;
 
@@ -23,6 +26,8 @@ use ways::{Taken, Way};
 pub(crate) enum Bench {
     /// Create, start, run `true`, delete: by raw API calls, by the `incus` program, by `pikaci run`
     Launch(LaunchOptions),
+    /// A snapshot of a tree of files: cold beside `cp -a` and `git worktree add`, unchanged, one file changed
+    Snapshot(snapshot::SnapshotOptions),
 }
 
 /// How to measure launches.
@@ -60,6 +65,7 @@ enum Output {
 pub(crate) fn run(root: &Path, bench: &Bench) -> Result<()> {
     match bench {
         Bench::Launch(options) => launch(root, options),
+        Bench::Snapshot(options) => snapshot::run(root, options),
     }
 }
 

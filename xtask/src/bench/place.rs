@@ -1,4 +1,4 @@
-//! Where launches are measured: a daemon with the runner's image, and a repository with one lane.
+//! Where things are measured: a daemon with the runner's image, a repository with one lane, folders and builds.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,6 +17,29 @@ pub(super) struct Place {
     pub(super) image: String,
     // Ends and removes the daemon when the measurement is over.
     _daemon: Option<PrivateIncus>,
+}
+
+/// A folder that goes with the value.
+pub(super) struct Folder(PathBuf);
+
+impl Folder {
+    /// Makes one of this process in `parent`.
+    pub(super) fn new(parent: &Path) -> Result<Folder> {
+        let folder = parent.join(format!("pika-bench-{}", std::process::id()));
+        fs_err::create_dir_all(&folder)?;
+        Ok(Folder(folder))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What can't be removed stays in the system's folder for such things.
+        fs_err::remove_dir_all(&self.0).ok();
+    }
 }
 
 /// Alias of the runner's image, as its role has it.
@@ -66,12 +89,7 @@ impl Place {
             "version = 1\n\n[[branch.lanes]]\nid = \"true\"\ntitle = \"true\"\ncommand = [\"true\"]\n",
         )?;
         git(&repository, &["init", "--quiet"])?;
-        git(&repository, &["add", "--all"])?;
-        let identity = ["-c", "user.name=bench", "-c", "user.email=bench@localhost"];
-        git(
-            &repository,
-            &[&identity[..], &["commit", "--quiet", "-m", "One lane"]].concat(),
-        )?;
+        commit_all(&repository, "One lane")?;
         let configuration = folder.join("pikaci.toml");
         let socket = self.dir.join("unix.socket");
         let text = format!(
@@ -86,7 +104,17 @@ impl Place {
     }
 }
 
-fn git(repository: &Path, arguments: &[&str]) -> Result<()> {
+/// Commits everything in a work tree.
+pub(super) fn commit_all(repository: &Path, message: &str) -> Result<()> {
+    git(repository, &["add", "--all"])?;
+    let identity = ["-c", "user.name=bench", "-c", "user.email=bench@localhost"];
+    git(
+        repository,
+        &[&identity[..], &["commit", "--quiet", "-m", message]].concat(),
+    )
+}
+
+pub(super) fn git(repository: &Path, arguments: &[&str]) -> Result<()> {
     let status = Command::new("git")
         .arg("-C")
         .arg(repository)
@@ -101,15 +129,30 @@ fn git(repository: &Path, arguments: &[&str]) -> Result<()> {
 
 /// The engine's command line as users have it: a release build.
 pub(super) fn build_pikaci(root: &Path) -> Result<PathBuf> {
+    build_release(root, &["--package", "pikaci"])?;
+    Ok(release_folder(root).join("pikaci"))
+}
+
+/// Builds something as users have it.
+pub(super) fn build_release(root: &Path, what: &[&str]) -> Result<()> {
     let status = crate::cargo::command("cargo")
-        .args(["build", "--quiet", "--release", "--package", "pikaci"])
+        .args(["build", "--quiet", "--release"])
+        .args(what)
         .current_dir(root)
         .status()
         .context("start cargo")?;
     if !status.success() {
-        bail!("`cargo build --release --package pikaci` ended with {status}");
+        bail!(
+            "`cargo build --release {}` ended with {status}",
+            what.join(" ")
+        );
     }
+    Ok(())
+}
+
+/// Where cargo puts release builds.
+pub(super) fn release_folder(root: &Path) -> PathBuf {
     let folder =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    Ok(folder.join("release/pikaci"))
+    folder.join("release")
 }

@@ -1,10 +1,10 @@
 //! Figures of launches: smallest, median and largest, ratios, and whether the targets are met.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::figures::{Figures, Target, figures, shown, told};
 use super::millis;
 use super::ways::{Taken, Way};
 
@@ -19,14 +19,6 @@ pub(super) struct Report {
     taken: BTreeMap<Way, Vec<Taken>>,
 }
 
-/// Three figures of one way, in milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(super) struct Figures {
-    min_ms: f64,
-    median_ms: f64,
-    max_ms: f64,
-}
-
 #[derive(Serialize)]
 struct Row {
     way: &'static str,
@@ -34,13 +26,6 @@ struct Row {
     whole: Figures,
     verdict_of_raw: f64,
     whole_of_raw: f64,
-}
-
-#[derive(Serialize)]
-struct Target {
-    what: String,
-    seen: String,
-    met: bool,
 }
 
 /// What `--output json` prints.
@@ -103,11 +88,7 @@ impl Report {
             );
             text.push_str(&line);
         }
-        for target in &document.targets {
-            let word = if target.met { "met   " } else { "MISSED" };
-            // Writing to a string can't fail.
-            write!(text, "\n{word} {}: {}", target.what, target.seen).ok();
-        }
+        text.push_str(&told(&document.targets));
         text
     }
 }
@@ -137,35 +118,11 @@ fn targets(ways: &[Row; 3]) -> Vec<Target> {
     ]
 }
 
-fn shown(figures: Figures) -> String {
-    format!(
-        "{:.0} / {:.0} / {:.0}",
-        figures.min_ms, figures.median_ms, figures.max_ms
-    )
-}
-
-fn figures(mut values: Vec<f64>) -> Figures {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    let median = match (values.get(middle), values.get(middle.wrapping_sub(1))) {
-        (Some(upper), Some(lower)) if values.len().is_multiple_of(2) => {
-            f64::midpoint(*lower, *upper)
-        }
-        (Some(middle), _) => *middle,
-        _ => 0.0,
-    };
-    Figures {
-        min_ms: values.first().copied().unwrap_or(0.0),
-        median_ms: median,
-        max_ms: values.last().copied().unwrap_or(0.0),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::{Report, figures};
+    use super::Report;
     use crate::bench::ways::{Taken, Way};
 
     fn report(pikaci_verdict: u64, pikaci_whole: u64) -> Report {
@@ -177,12 +134,6 @@ mod tests {
             report.add(way, Taken { verdict, whole });
         }
         report
-    }
-
-    #[test]
-    fn medians_of_odd_and_even_counts() {
-        assert!((figures(vec![3.0, 1.0, 2.0]).median_ms - 2.0).abs() < 1e-9);
-        assert!((figures(vec![4.0, 1.0, 2.0, 3.0]).median_ms - 2.5).abs() < 1e-9);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::Command;
 use tokio::sync::mpsc;
 
-use super::place::Place;
+use super::place::{Folder, Place};
 
 /// Longest step of a launch.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -59,22 +59,10 @@ pub(super) struct Launches {
     folder: Folder,
 }
 
-/// A folder that goes with the value.
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // What can't be removed stays in the system's folder for such things.
-        fs_err::remove_dir_all(&self.0).ok();
-    }
-}
-
 impl Launches {
     pub(super) fn prepare(place: &Place, pikaci: &Path) -> Result<Launches> {
-        let folder = std::env::temp_dir().join(format!("pika-bench-{}", std::process::id()));
-        fs_err::create_dir_all(&folder)?;
-        let folder = Folder(folder);
-        let (repository, configuration) = place.repository(&folder.0)?;
+        let folder = Folder::new(&std::env::temp_dir())?;
+        let (repository, configuration) = place.repository(folder.path())?;
         Ok(Launches {
             client: place.client.clone(),
             incus_dir: place.dir.clone(),
@@ -181,7 +169,7 @@ impl Launches {
             .args(arguments)
             .args(["--project", self.client.project()])
             .env("INCUS_DIR", &self.incus_dir)
-            .env("INCUS_CONF", self.folder.0.join("incus-client"))
+            .env("INCUS_CONF", self.folder.path().join("incus-client"))
             .stdin(Stdio::null())
             .output()
             .await

@@ -1,48 +1,50 @@
 //! Snapshots of a git work tree: the tracked and the untracked-not-ignored files exactly as they are.
 //!
-//! Owns `.pikaci/snapshots/<digest>/`, one directory for each content, shared by every run that has
-//! it and mounted read-only into instances. It never changes the work tree, never links into it and
-//! never takes anything of `.git`.
+//! Owns `.pikaci/snapshots/`: trees that every run with the same files and times shares, mounted read-only into
+//! instances. It never changes the work tree, never links into it and never takes anything of `.git`.
 //!
-//! **Times.** Cargo takes a changed file for unchanged when its time is older than what was built from
-//! the previous one. A file therefore gets a new time when its content differs from what the last
-//! snapshot had at that path, and keeps its time otherwise. That is right as long as runs that share
-//! build products follow each other; the engine sees to that with a lock for each such cache.
+//! **Two phases.** [`scan`] tells what the snapshot will be and makes its directory, which can be mounted from then on;
+//! [`Scanned::fill`] fills it. Between the two, instances start. A file that changes meanwhile changes what the snapshot
+//! is: its directory is then renamed, and what is mounted follows.
+//!
+//! **Times.** Cargo takes a changed file for unchanged when its time is older than what was built from the previous one.
+//! Each cache that jobs meet was built from a known snapshot, its *base*. A path that all bases have with the same
+//! content and mode keeps the earliest of their times; any other path gets the time of the scan. So every path that
+//! differs from what a cache was built with is newer than the cache, as long as the cache is chosen before the scan.
 
-mod copy;
-mod times;
+mod at_hand;
+mod below;
+mod claim;
+mod entry;
+mod evict;
+mod fill;
+mod manifest;
+mod place;
+mod scan;
+mod secrets;
+mod source;
+mod stat_cache;
+mod store;
+mod wire;
+mod workers;
 
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::git::{GitError, Repository};
-use crate::record::{ReadJsonError, WriteJsonError};
-use copy::{Entry, SourceTree};
+
+pub use evict::StoredSnapshot;
+pub use fill::Snapshot;
+pub use manifest::{ManifestId, ManifestIdError};
+pub use scan::{Recycle, ScanOptions, Scanned, scan};
+pub use secrets::SECRET_NAMES;
+pub use store::SnapshotStore;
 
 /// Most files of a snapshot.
 pub const SNAPSHOT_FILES_MAX: usize = 1_000_000;
 /// Most bytes of a snapshot.
 pub const SNAPSHOT_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
-
-/// A snapshot on the disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Snapshot {
-    /// Hex of the digest over every path, mode and content.
-    pub digest: String,
-    /// The directory to mount.
-    pub dir: PathBuf,
-    /// Files and symbolic links in it.
-    pub files: usize,
-    /// Bytes in them.
-    pub bytes: u64,
-    /// Whether the directory was there already.
-    pub reused: bool,
-}
 
 /// Why no snapshot was made.
 #[derive(Debug, Error)]
@@ -56,6 +58,31 @@ pub enum SnapshotError {
         /// Files or bytes, and the limit.
         what: String,
     },
+    /// Jobs would get what looks like a secret.
+    #[error(
+        "untracked files look like secrets, and every job could read them: {}{}; move them away, ignore them \
+         (.gitignore), or allow their paths",
+        .names.join(", "),
+        match .more {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        }
+    )]
+    Secrets {
+        /// The first paths, escaped and cut.
+        names: Vec<String>,
+        /// How many more there are.
+        more: usize,
+    },
+    /// A path rule isn't one.
+    #[error("`{pattern}` is no path rule")]
+    BadPattern {
+        /// The rule.
+        pattern: String,
+        /// What is wrong with it.
+        #[source]
+        source: globset::Error,
+    },
     /// A file could not be read or written.
     #[error("could not {action} {}", .path.display())]
     Io {
@@ -67,139 +94,15 @@ pub enum SnapshotError {
         #[source]
         source: std::io::Error,
     },
-    /// The record of file times could not be written.
-    #[error(transparent)]
-    WriteTimes(#[from] WriteJsonError),
-    /// The record of file times could not be read.
-    #[error(transparent)]
-    ReadTimes(#[from] ReadJsonError),
 }
 
-/// Makes the snapshot of `repository` under `snapshots_dir`, or finds the one with the same content.
-///
-/// The files are read once to learn the digest; only a content that is new is copied, into a temporary
-/// directory whose own digest then counts, so that a file which changes meanwhile can't give a
-/// directory that doesn't match its name.
+/// Scans and fills at once.
 pub fn take_snapshot(
     repository: &Repository,
     snapshots_dir: &Path,
 ) -> Result<Snapshot, SnapshotError> {
-    let paths = repository.tree_paths()?;
-    if paths.len() > SNAPSHOT_FILES_MAX {
-        return Err(SnapshotError::TooLarge {
-            what: format!("more than {SNAPSHOT_FILES_MAX} files"),
-        });
-    }
-    std::fs::create_dir_all(snapshots_dir).map_err(|source| io("create", snapshots_dir, source))?;
-    let lock = Lock::take(snapshots_dir)?;
-    let tree = SourceTree::open(repository.root())?;
-    let mut seen = Listing::default();
-    for path in &paths {
-        if let Some(entry) = tree.entry(path, None)? {
-            seen.add(entry)?;
-        }
-    }
-    let digest = seen.digest();
-    let dir = snapshots_dir.join(&digest);
-    let (listing, dir, reused) = if dir.is_dir() {
-        (seen, dir, true)
-    } else {
-        let (listing, dir) = copy_tree(&tree, &paths, snapshots_dir)?;
-        (listing, dir, false)
-    };
-    times::settle(snapshots_dir, &dir, &listing.entries)?;
-    drop(lock);
-    Ok(Snapshot {
-        digest: listing.digest(),
-        dir,
-        files: listing.entries.len(),
-        bytes: listing.bytes,
-        reused,
-    })
-}
-
-fn copy_tree(
-    tree: &SourceTree,
-    paths: &[PathBuf],
-    snapshots_dir: &Path,
-) -> Result<(Listing, PathBuf), SnapshotError> {
-    let temporary = tempfile::Builder::new()
-        .prefix(".tmp-")
-        .tempdir_in(snapshots_dir)
-        .map_err(|source| io("create a folder in", snapshots_dir, source))?;
-    let mut listing = Listing::default();
-    for path in paths {
-        if let Some(entry) = tree.entry(path, Some(temporary.path()))? {
-            listing.add(entry)?;
-        }
-    }
-    // Guests read the tree as another user; the temporary directory was made for its owner alone.
-    std::fs::set_permissions(temporary.path(), std::fs::Permissions::from_mode(0o755))
-        .map_err(|source| io("open up", temporary.path(), source))?;
-    copy::give_to_guest(temporary.path());
-    let dir = snapshots_dir.join(listing.digest());
-    match std::fs::rename(temporary.path(), &dir) {
-        Ok(()) => {
-            // Renamed: there is nothing left for the guard to remove.
-            drop(temporary.keep());
-        }
-        // The content that was copied is there already: the tree changed back meanwhile.
-        Err(_) if dir.is_dir() => {}
-        Err(source) => return Err(io("rename a snapshot to", &dir, source)),
-    }
-    Ok((listing, dir))
-}
-
-/// The entries of a snapshot in path order.
-#[derive(Default)]
-struct Listing {
-    entries: Vec<Entry>,
-    bytes: u64,
-}
-
-impl Listing {
-    fn add(&mut self, entry: Entry) -> Result<(), SnapshotError> {
-        self.bytes += entry.bytes;
-        if self.bytes > SNAPSHOT_BYTES_MAX {
-            return Err(SnapshotError::TooLarge {
-                what: format!("more than {SNAPSHOT_BYTES_MAX} bytes"),
-            });
-        }
-        self.entries.push(entry);
-        Ok(())
-    }
-
-    /// Over kind, mode, path and content of each entry, every part with its length before it.
-    fn digest(&self) -> String {
-        let mut hasher = Sha256::new();
-        hasher.update(b"pikaci snapshot 1\0");
-        for entry in &self.entries {
-            let path = entry.path.as_os_str().as_bytes();
-            hasher.update([entry.kind as u8]);
-            hasher.update(entry.mode.to_le_bytes());
-            hasher.update((path.len() as u64).to_le_bytes());
-            hasher.update(path);
-            hasher.update(entry.content);
-        }
-        hex::encode(hasher.finalize())
-    }
-}
-
-/// One process at a time makes snapshots in a folder.
-struct Lock {
-    _file: std::fs::File,
-}
-
-impl Lock {
-    fn take(snapshots_dir: &Path) -> Result<Self, SnapshotError> {
-        let path = snapshots_dir.join(".lock");
-        let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let file = openat(CWD, &path, flags, Mode::from_raw_mode(0o600))
-            .map_err(|errno| io("open", &path, errno.into()))?;
-        let file = std::fs::File::from(file);
-        file.lock().map_err(|source| io("lock", &path, source))?;
-        Ok(Self { _file: file })
-    }
+    let store = SnapshotStore::at(snapshots_dir);
+    scan(repository, &store, &ScanOptions::default())?.fill()
 }
 
 fn io(action: &'static str, path: &Path, source: std::io::Error) -> SnapshotError {

@@ -6,4 +6,7 @@ mod lanes;
 mod operator;
 mod records;
 mod select;
+mod snapshot_phases;
+mod snapshot_secrets;
+mod snapshot_times;
 mod snapshots;

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use jerichoci::git::{GitError, Repository};
 use jerichoci::snapshot::{Snapshot, take_snapshot};
 
 use crate::git_tree::{GitTree, git_in};
@@ -152,7 +153,8 @@ fn a_changed_file_gets_a_newer_time_and_an_unchanged_one_keeps_its() {
     assert_eq!(mtime(&b.dir.join("constant")), constant);
     tree.write("changing", "A");
     let again = take(&tree);
-    assert!(again.reused);
+    assert_eq!(again.digest, a.digest);
+    assert_ne!(again.dir, a.dir, "the same content, another time");
     assert!(
         mtime(&again.dir.join("changing")) > second,
         "what was built from B is older than A's return"
@@ -211,4 +213,165 @@ fn repositories_inside_are_looked_into() {
         ("inner", "u")
     );
     assert!(!snapshot.dir.join("vendor/inner/.git").exists());
+}
+
+#[test]
+fn a_repository_without_commits_and_one_without_files_work() {
+    let tree = GitTree::new();
+    let empty = take(&tree);
+    assert_eq!((empty.files, empty.bytes), (0, 0));
+    assert!(empty.dir.is_dir());
+    tree.write("a", "1");
+    assert_eq!(take(&tree).files, 1);
+}
+
+#[test]
+fn a_worktree_and_a_shallow_clone_are_taken_like_any_other() {
+    let tree = GitTree::new();
+    tree.write("a", "1");
+    tree.write("folder/b", "2");
+    tree.commit();
+    tree.write("a", "3");
+    tree.commit();
+    let outside = tempfile::tempdir().expect("a temporary directory");
+    let (worktree, shallow) = (
+        outside.path().join("worktree"),
+        outside.path().join("shallow"),
+    );
+    let text = |path: &Path| path.to_str().expect("text").to_owned();
+    tree.git(&["worktree", "add", "-q", "--detach", &text(&worktree)]);
+    let url = format!("file://{}", tree.root().display());
+    tree.git(&["clone", "-q", "--depth", "1", &url, &text(&shallow)]);
+    let digest = take(&tree).digest;
+    for (index, root) in [worktree, shallow].iter().enumerate() {
+        let repository = Repository::discover(root).expect("a repository");
+        let store = outside.path().join(format!("store-{index}"));
+        let snapshot = take_snapshot(&repository, &store).expect("a snapshot");
+        assert_eq!((snapshot.files, &snapshot.digest), (2, &digest));
+        assert!(!snapshot.dir.join(".git").exists());
+    }
+}
+
+#[test]
+fn a_submodule_is_taken_with_its_files_or_as_an_empty_folder() {
+    let inner = GitTree::new();
+    inner.write("inside", "i");
+    inner.commit();
+    let tree = GitTree::new();
+    tree.write("outside", "o");
+    let url = format!("file://{}", inner.root().display());
+    let allow = ["-c", "protocol.file.allow=always"];
+    tree.git(&[&allow[..], &["submodule", "--quiet", "add", &url, "sub"]].concat());
+    tree.commit();
+    let whole = take(&tree);
+    assert_eq!(
+        std::fs::read(whole.dir.join("sub/inside")).expect("there"),
+        b"i"
+    );
+    assert!(!whole.dir.join("sub/.git").exists());
+    tree.git(&["submodule", "--quiet", "deinit", "--force", "sub"]);
+    let without = take(&tree);
+    let left = std::fs::read_dir(without.dir.join("sub"))
+        .expect("a folder")
+        .count();
+    assert_eq!((left, without.files), (0, whole.files - 1));
+    assert!(take(&tree).reused);
+}
+
+#[test]
+fn a_pointer_of_large_file_storage_stays_one() {
+    let tree = GitTree::new();
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n";
+    tree.write(
+        ".gitattributes",
+        "*.bin filter=lfs diff=lfs merge=lfs -text\n",
+    );
+    tree.write("big.bin", pointer);
+    tree.commit();
+    let snapshot = take(&tree);
+    let taken = std::fs::read_to_string(snapshot.dir.join("big.bin"));
+    assert_eq!(taken.expect("there"), pointer);
+}
+
+#[test]
+fn a_tracked_file_that_became_a_folder_of_ignored_files_is_gone() {
+    let tree = GitTree::new();
+    tree.write(".gitignore", "*.log\n");
+    tree.write("place", "a file");
+    tree.commit();
+    std::fs::remove_file(tree.root().join("place")).expect("removed");
+    tree.write("place/ignored.log", "x");
+    assert!(!take(&tree).dir.join("place").exists());
+    tree.write("place/taken", "x");
+    let snapshot = take(&tree);
+    assert!(snapshot.dir.join("place/taken").exists());
+    assert_eq!(snapshot.files, 2);
+}
+
+#[test]
+fn sockets_and_devices_are_left_out_and_set_user_bits_dropped() {
+    use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+    let tree = GitTree::new();
+    let program = tree.write("program", "#!");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o4755)).expect("chmod");
+    for name in ["device", "socket"] {
+        tree.write(name, "x");
+    }
+    tree.commit();
+    for name in ["device", "socket"] {
+        std::fs::remove_file(tree.root().join(name)).expect("removed");
+    }
+    let _socket =
+        std::os::unix::net::UnixListener::bind(tree.root().join("socket")).expect("bound");
+    if rustix::process::geteuid().is_root() {
+        let device = tree.root().join("device");
+        let mode = Mode::from_raw_mode(0o666);
+        mknodat(CWD, &device, FileType::CharacterDevice, mode, makedev(1, 5)).expect("a device");
+    }
+    let snapshot = take(&tree);
+    assert_eq!(snapshot.files, 1);
+    let mode = std::fs::metadata(snapshot.dir.join("program"))
+        .expect("there")
+        .mode();
+    assert_eq!(mode & 0o7777, 0o755);
+}
+
+#[test]
+fn a_bare_repository_is_told_from_none() {
+    let outside = tempfile::tempdir().expect("a temporary directory");
+    git_in(outside.path(), &["init", "-q", "--bare", "bare.git"]);
+    let error = Repository::discover(&outside.path().join("bare.git")).expect_err("no work tree");
+    assert!(matches!(&error, GitError::NoWorkTree { .. }), "{error}");
+    let tree = GitTree::new();
+    let error = Repository::discover(&tree.root().join(".git")).expect_err("no work tree");
+    assert!(error.to_string().contains("has no work tree"), "{error}");
+}
+
+#[test]
+fn a_file_written_within_one_tick_of_the_clock_is_seen() {
+    let tree = GitTree::new();
+    let path = tree.write("a", "0");
+    for round in 0..60 {
+        let text = format!("{}", round % 10);
+        std::fs::write(&path, &text).expect("written");
+        let snapshot = take(&tree);
+        let taken = std::fs::read_to_string(snapshot.dir.join("a")).expect("there");
+        assert_eq!(taken, text, "round {round}");
+    }
+}
+
+#[test]
+fn a_hundred_thousand_files_work() {
+    let tree = GitTree::new();
+    for folder in 0..100 {
+        let dir = tree.root().join(format!("d{folder}"));
+        std::fs::create_dir(&dir).expect("made");
+        for file in 0..1000 {
+            std::fs::write(dir.join(format!("f{file}")), "").expect("written");
+        }
+    }
+    let snapshot = take(&tree);
+    assert_eq!(snapshot.files, 100_000);
+    assert!(snapshot.dir.join("d99/f999").exists());
+    assert!(take(&tree).reused);
 }
