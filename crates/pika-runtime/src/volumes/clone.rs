@@ -261,10 +261,12 @@ fn existing(found: &Volume) -> VolumeCloned {
 }
 
 /// What of a source's configuration goes with its content: how ids on the disk are to be read, sizes. Labels don't.
+/// Nor does `initial.*`: Incus would set the root folder's owner again, in ids of the host.
 fn carried(config: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let of_content = |key: &str| {
-        !key.starts_with("user.")
-            && (!key.starts_with("volatile.") || key.starts_with("volatile.idmap."))
+    let of_content = |key: &str| match key.split('.').next() {
+        Some("user" | "initial") => false,
+        Some("volatile") => key.starts_with("volatile.idmap."),
+        _ => true,
     };
     config
         .iter()
@@ -332,11 +334,7 @@ mod tests {
             ("initial.uid", "1000"),
             ("size", "5GiB"),
         ]);
-        let expected = config(&[
-            ("volatile.idmap.last", "[1]"),
-            ("initial.uid", "1000"),
-            ("size", "5GiB"),
-        ]);
+        let expected = config(&[("volatile.idmap.last", "[1]"), ("size", "5GiB")]);
         assert_eq!(carried(&source), expected);
     }
 }

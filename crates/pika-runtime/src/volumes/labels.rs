@@ -1,5 +1,5 @@
-//! Owns the labels of volumes: which a new one gets, how ours are listed by them, and how they are changed so that of
-//! two processes only one wins. What says whose a volume is never changes.
+//! Owns the labels of volumes: which a new one gets, how ours are listed by them, and how they are changed on what was
+//! seen. What says whose a volume is never changes.
 
 use std::collections::BTreeMap;
 
@@ -125,8 +125,11 @@ impl Runtimes {
         }
     }
 
-    /// Changes labels of a volume of ours in one request, on exactly the state that `decide` saw: if another process
-    /// changed it in between, it is read and decided again. `decide` says no change by `None`.
+    /// Changes labels of a volume of ours in one request, on the state that `decide` saw: if another process changed it
+    /// since, it is read and decided again. `decide` says no change by `None`.
+    ///
+    /// Incus compares the state and then writes without a lock around both: of requests within the same few
+    /// milliseconds each may succeed, and the last one stays. What must be one process' alone needs a lock of its own.
     ///
     /// # Errors
     /// When it is not ours, when others always come first, or Incus fails.
