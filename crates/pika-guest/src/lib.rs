@@ -35,3 +35,4 @@ pub mod state_dir;
 pub mod stop;
 pub mod supervise;
 pub mod wait;
+pub mod workspace;

@@ -36,6 +36,7 @@ use crate::network::{NetworkWait, wait_for_default_route};
 use crate::publish::Publisher;
 use crate::run_state::{self, LOCK_FILE, RECORD_FILE, RUN_FILE, Run};
 use crate::state_dir::{self, StateDir, is_mount_point};
+use crate::workspace;
 
 /// What `start` hands over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -190,14 +191,11 @@ fn see_through(accepted: Accepted, layout: &Layout) -> Result<(), SuperviseError
     } = accepted;
     let cgroup = JobCgroup::make(&layout.private_dir);
     let announce = || announce(&publisher, &launch, &cgroup);
-    let mut ended = run_command(
-        &launch.request,
-        &cgroup,
-        &control,
-        &mut pump,
-        output,
-        &announce,
-    );
+    let asked = Asked {
+        request: &launch.request,
+        layout,
+    };
+    let mut ended = run_command(asked, &cgroup, &control, &mut pump, output, &announce);
     if let Err(error) = pump.finish() {
         let reason = format!("the log can't be brought to the disk: {error}");
         ended.end = RunEnd::RunnerFailed {
@@ -244,8 +242,15 @@ fn report<E: std::error::Error>(said: Result<(), E>) {
     }
 }
 
+/// What is to run, and where the guest's files are.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    request: &'a GuestRequest,
+    layout: &'a Layout,
+}
+
 fn run_command(
-    request: &GuestRequest,
+    Asked { request, layout }: Asked<'_>,
     cgroup: &JobCgroup,
     control: &Control,
     pump: &mut LogPump,
@@ -267,6 +272,9 @@ fn run_command(
     }
     if let Some(reason) = wait_for_network(request, control) {
         return failed(reason);
+    }
+    if let Err(error) = workspace::prepare(layout, request.workspace) {
+        return failed(chain(&error));
     }
     give_caches_to_the_job(request);
     let before = cgroup.oom_kills().unwrap_or_default();

@@ -1,7 +1,7 @@
 //! One container of a test, and the runner in it, driven as the host drives it: by exec.
 
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
@@ -52,14 +52,38 @@ pub(crate) fn root_request(command: &str) -> GuestRequest {
 }
 
 impl Guest {
-    pub(crate) async fn launch(incus: &TestIncus, what: &str, config: &[&str]) -> Guest {
+    async fn named(incus: &TestIncus, what: &str) -> (Guest, String) {
         let image = incus.runner_image().await;
-        let project = incus.client().project().to_owned();
         let guest = Guest {
             dir: incus.dir().to_owned(),
-            project,
+            project: incus.client().project().to_owned(),
             name: incus.name(what),
         };
+        (guest, image)
+    }
+
+    /// With a directory of this host at the source's place, as the runtime mounts it: read-only, from the start.
+    pub(crate) async fn with_snapshot(incus: &TestIncus, what: &str, snapshot: &Path) -> Guest {
+        let (guest, image) = Guest::named(incus, what).await;
+        let owner = format!("user.pika.owner={}", incus.owner());
+        let source = format!("source={}", snapshot.display());
+        let name = guest.name.as_str();
+        let device = ["config", "device", "add", name, "snapshot", "disk", &source];
+        let options = ["path=/workspace/snapshot", "readonly=true", "shift=true"];
+        for arguments in [
+            &["init", image.as_str(), name, "-c", &owner][..],
+            &[&device[..], &options].concat(),
+            &["start", name],
+        ] {
+            let output = guest.incus(arguments).output().unwrap();
+            assert!(output.status.success(), "{arguments:?}: {output:?}");
+        }
+        guest.wait_for_runner();
+        guest
+    }
+
+    pub(crate) async fn launch(incus: &TestIncus, what: &str, config: &[&str]) -> Guest {
+        let (guest, image) = Guest::named(incus, what).await;
         let owner = format!("user.pika.owner={}", incus.owner());
         let mut launch = guest.incus(&["launch", &image, &guest.name, "-c", &owner]);
         for pair in config {
