@@ -94,14 +94,13 @@ pub fn evict(
         // Older generations of any cache before the newest of any; then the oldest first.
         kept.sort_by_key(|(rank, generation)| (*rank == 0, order(generation)));
         let mut total_bytes = total(&kept);
-        for (_, generation) in kept {
-            let Some(bytes) = generation.bytes().filter(|bytes| *bytes > 0) else {
-                continue;
-            };
+        for (rank, generation) in kept {
             if total_bytes <= max_bytes {
                 break;
             }
-            if !held(generation) {
+            let bytes = generation.bytes().unwrap_or_default();
+            // The newest of a cache goes only for what is known to be won by it.
+            if !held(generation) && (rank > 0 || bytes > 0) {
                 let reason = EvictReason::TooLarge {
                     total_bytes,
                     max_bytes,

@@ -100,7 +100,8 @@ impl CacheLabels {
         if let Some(lane) = &self.key.lane {
             set(LANE, lane);
         }
-        if let Some(basis) = &self.basis {
+        // Incus takes an empty value for none.
+        if let Some(basis) = self.basis.as_ref().filter(|basis| !basis.is_empty()) {
             set(BASIS, basis);
         }
         match &self.state {
@@ -226,7 +227,7 @@ mod tests {
     use super::*;
 
     fn any_labels() -> impl Strategy<Value = CacheLabels> {
-        let text = "[ -~é]{0,20}";
+        let text = "[ -~é]{1,20}";
         let state = prop_oneof![
             Just(CacheState::Working),
             (0_i64..4_000_000_000_000, any::<Option<u64>>()).prop_map(|(ms, bytes)| {
