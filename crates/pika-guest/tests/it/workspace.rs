@@ -204,6 +204,24 @@ async fn a_root_job_can_not_reach_the_hosts_directory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_boot_that_goes_on_takes_the_workspace_from_nobody() {
+    let incus = TestIncus::shared().await;
+    let snapshot = snapshot();
+    let guest = Guest::with_snapshot(&incus, "boot", snapshot.path()).await;
+    let command = "echo begun; until [ -e /tmp/go ]; do sleep 0.05; done; echo new >new; cat new";
+    guest.start("boot", &writable(command));
+    guest.wait_for("grep -q begun /run/pika-cloud/logs/guest.log");
+    // What the guest's init does at some moment of a boot, often before the first job and now and then after it. It
+    // complains of much in a container, and how it ends is not what counts.
+    guest.sh("systemd-tmpfiles --create || true; touch /tmp/go");
+    let run = guest.attach("boot", 0);
+    assert_end(&run, RunEnd::Exited { code: 0 });
+    assert_eq!(run.text(), "begun\nnew\n");
+    drop(guest);
+    incus.assert_nothing_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_workspace_that_can_not_be_made_is_the_runners_failure() {
     let incus = TestIncus::shared().await;
     let snapshot = snapshot();
