@@ -89,7 +89,7 @@ impl CacheUse {
 }
 
 /// The first bytes of a digest over parts of which none can run into the next.
-fn short_digest(parts: &[&str], bytes: usize) -> String {
+pub(super) fn short_digest(parts: &[&str], bytes: usize) -> String {
     let mut hasher = Sha256::new();
     for part in parts {
         hasher.update((part.len() as u64).to_be_bytes());

@@ -18,6 +18,7 @@ mod key;
 mod labels;
 #[cfg(test)]
 mod model_tests;
+pub mod payload;
 mod report;
 pub mod rules;
 mod store;

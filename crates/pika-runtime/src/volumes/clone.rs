@@ -98,18 +98,23 @@ impl Runtimes {
     /// is not allowed, or Incus fails. What is left then is labelled, and the next call takes it up.
     pub async fn clone_volume(&self, clone: &VolumeClone<'_>) -> Result<VolumeCloned, VolumeError> {
         let client = self.client(clone.project);
-        if let Some(finished) = self.finished_target(&client, clone).await? {
+        let begun = Instant::now();
+        // A finished target is good whatever became of the source since.
+        let (target, cloning, source) = tokio::join!(
+            self.finished_target(&client, clone),
+            self.pool_can_clone(clone.pool),
+            self.clone_source(&client, clone),
+        );
+        if let Some(finished) = target? {
             return Ok(existing(&finished));
         }
-        let cloning = self.pool_can_clone(clone.pool).await?;
+        let (cloning, source) = (cloning?, source?);
         if !cloning.copy_on_write && !clone.allow_full_copy {
             return Err(VolumeError::CloneUnsupported {
                 pool: cloning.pool,
                 driver: cloning.driver,
             });
         }
-        let begun = Instant::now();
-        let source = self.clone_source(&client, clone).await?;
         if let Err(error) = self.copy(&client, clone, &source).await {
             return match self.our_volume(&client, clone.pool, clone.target).await? {
                 // Somebody else was first.
