@@ -18,6 +18,7 @@ mod key;
 mod labels;
 #[cfg(test)]
 mod model_tests;
+mod outcome;
 pub mod payload;
 mod report;
 pub mod rules;
@@ -26,8 +27,8 @@ mod store;
 pub use evict::{CachePolicy, EvictReason, Eviction, evict};
 pub use key::{CacheKey, CacheUse};
 pub use labels::{CacheLabelError, CacheLabels, CacheState, Generation, Trust};
-pub use report::{CacheRow, rows};
-pub use store::{
-    CacheError, CacheStore, Committed, Discarded, EvictReport, Evicted, FullCopy, PreparedCache,
-    StartedFrom,
+pub use outcome::{
+    CacheError, Committed, Discarded, EvictReport, Evicted, FullCopy, PreparedCache, StartedFrom,
 };
+pub use report::{CacheRow, rows};
+pub use store::CacheStore;

@@ -8,6 +8,14 @@ use crate::cache_stage::Stage;
 
 const AT: &str = "/staged/linux-rust/workspace-deps";
 
+fn payloads_of(stage: &Stage) -> PayloadStore {
+    PayloadStore {
+        runtimes: stage.caches.runtimes.clone(),
+        project: stage.caches.project.clone(),
+        pool: stage.caches.pool.clone(),
+    }
+}
+
 fn making(lane: &str, number: u32) -> PayloadUse {
     PayloadUse {
         payload: Payload::WorkspaceDeps,
@@ -21,11 +29,7 @@ fn making(lane: &str, number: u32) -> PayloadUse {
 #[tokio::test]
 async fn what_one_job_made_others_read_and_none_changes() {
     let stage = Stage::new().await;
-    let payloads = PayloadStore {
-        runtimes: stage.caches.runtimes.clone(),
-        project: stage.caches.project.clone(),
-        pool: stage.caches.pool.clone(),
-    };
+    let payloads = payloads_of(&stage);
     let making = making("prepare", std::process::id());
     let run_id = &making.run_id;
     let volume = payloads.prepare(&making).await.unwrap();
@@ -107,11 +111,7 @@ async fn what_one_job_made_others_read_and_none_changes() {
 #[tokio::test]
 async fn a_payload_of_two_lanes_or_of_another_run_is_nobodys() {
     let stage = Stage::new().await;
-    let payloads = PayloadStore {
-        runtimes: stage.caches.runtimes.clone(),
-        project: stage.caches.project.clone(),
-        pool: stage.caches.pool.clone(),
-    };
+    let payloads = payloads_of(&stage);
     let one = making("one", std::process::id() ^ 0x80_0000);
     let two = PayloadUse {
         lane: "two".to_owned(),

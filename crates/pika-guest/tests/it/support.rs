@@ -65,19 +65,18 @@ impl Guest {
     /// With a directory of this host at the source's place, as the runtime mounts it: read-only, from the start.
     pub(crate) async fn with_snapshot(incus: &TestIncus, what: &str, snapshot: &Path) -> Guest {
         let (guest, image) = Guest::named(incus, what).await;
-        let owner = format!("user.pika.owner={}", incus.owner());
-        let source = format!("source={}", snapshot.display());
-        let name = guest.name.as_str();
-        let device = ["config", "device", "add", name, "snapshot", "disk", &source];
-        let options = ["path=/workspace/snapshot", "readonly=true", "shift=true"];
-        for arguments in [
-            &["init", image.as_str(), name, "-c", &owner][..],
-            &[&device[..], &options].concat(),
-            &["start", name],
-        ] {
-            let output = guest.incus(arguments).output().unwrap();
-            assert!(output.status.success(), "{arguments:?}: {output:?}");
-        }
+        let body = serde_json::json!({
+            "name": guest.name, "type": "container", "profiles": ["default"], "start": true,
+            "source": { "type": "image", "alias": image },
+            "config": { "user.pika.owner": incus.owner() },
+            "devices": { "snapshot": {
+                "type": "disk", "source": snapshot, "path": "/workspace/snapshot",
+                "readonly": "true", "shift": "true",
+            } },
+        });
+        let made = incus.client().create_instance(&body).await.unwrap();
+        // A busy daemon may have forgotten an operation by the time that its end is asked for: the runner tells.
+        drop(made.wait(LIMIT).await);
         guest.wait_for_runner();
         guest
     }
