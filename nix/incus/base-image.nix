@@ -4,8 +4,10 @@
 let
   inherit (guestRole) guest;
   ownedByUser = [ guest.cargo_home guest.cargo_target_dir guest.agent_state_path ];
-  ownedByRoot = [ guest.snapshot_path guest.workspace_deps_path guest.workspace_build_path ];
+  ownedByRoot = [ guest.workspace_deps_path guest.workspace_build_path ];
   directory = owner: path: "d ${path} 0755 ${owner} ${owner} -";
+  # Made where it is missing, and otherwise left as it is: an overlay that the job owns may lie over it by then.
+  directoryIfMissing = path: "d ${path} - - - -";
 in
 {
   imports = [ "${modulesPath}/virtualisation/incus-virtual-machine.nix" ];
@@ -31,7 +33,8 @@ in
     [ guestBinaries ] ++ map (name: pkgs.${name}) guestRole.nixPackages;
 
   systemd.tmpfiles.rules =
-    map (directory "root") ownedByRoot
+    [ (directoryIfMissing guest.snapshot_path) ]
+    ++ map (directory "root") ownedByRoot
     ++ map (directory (toString guest.uid)) ownedByUser;
 
   # The bind of this boot's directory on the root disk; programs make it themselves when they come first.

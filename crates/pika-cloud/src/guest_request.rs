@@ -37,6 +37,23 @@ pub mod limits {
     pub const ENV_VALUE_BYTES_MAX: usize = 120 * 1024;
 }
 
+/// Whether a command may write where its source is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkspaceMode {
+    /// It finds the snapshot as it is.
+    #[default]
+    ReadOnly,
+    /// What it writes goes to an overlay of its own on the root disk, gone with the run.
+    Writable,
+}
+
+impl WorkspaceMode {
+    fn is_read_only(&self) -> bool {
+        *self == WorkspaceMode::ReadOnly
+    }
+}
+
 /// What the runner is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -61,6 +78,10 @@ pub struct GuestRequest {
     /// How long to wait for a default route before the command starts; absent means not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_for_network_secs: Option<u64>,
+    /// Whether the command may write where its source is; read-only when absent. A runner of an older image refuses a
+    /// request that says otherwise.
+    #[serde(default, skip_serializing_if = "WorkspaceMode::is_read_only")]
+    pub workspace: WorkspaceMode,
 }
 
 /// Why a request can't be used.
@@ -113,6 +134,7 @@ impl GuestRequest {
             env: BTreeMap::new(),
             working_dir: None,
             wait_for_network_secs: None,
+            workspace: WorkspaceMode::ReadOnly,
         }
     }
 

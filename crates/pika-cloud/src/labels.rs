@@ -26,6 +26,10 @@ pub const LABEL_KIND: &str = "user.pika.kind";
 pub const LABEL_DEADLINE: &str = "user.pika.deadline";
 /// The name that the thing was made with; a copy has another.
 pub const LABEL_INSTANCE_NAME: &str = "user.pika.instance_name";
+/// There while a volume is being filled from another one. Its content counts for nothing until the label is gone.
+pub const LABEL_UNFINISHED: &str = "user.pika.unfinished";
+/// The volume that a volume was filled from.
+pub const LABEL_CLONED_FROM: &str = "user.pika.cloned_from";
 /// What a spec's own labels begin with.
 pub const LABEL_PREFIX: &str = "user.pika.label.";
 

@@ -22,7 +22,7 @@ pub mod record;
 pub mod resolve;
 pub mod spec;
 
-pub use guest_request::{GuestRequest, GuestRequestError};
+pub use guest_request::{GuestRequest, GuestRequestError, WorkspaceMode};
 pub use image_contract::GUEST_CONTRACT_VERSION;
 pub use incus::{INCUS_READ_ONLY_DISK_IO_BUS, IncusMountPlan, IncusRuntimePlan};
 pub use labels::{DeploymentId, OwnedKind, Ownership, instance_labels, is_ours};

@@ -11,6 +11,9 @@ pub use pika_incus_guest_role::{
     WORKSPACE_BUILD_GUEST_PATH, WORKSPACE_DEPS_GUEST_PATH,
 };
 
+/// A job's `PATH` behind [`SYSTEM_BIN_DIR`].
+pub const JOB_PATH_TAIL: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// Longest path that is accepted, in bytes (Linux' own limit).
 pub const PATH_BYTES_MAX: usize = 4096;
 

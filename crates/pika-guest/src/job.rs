@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use pika_cloud::GuestRequest;
 use pika_cloud::paths::{
-    CARGO_HOME_GUEST_PATH, CARGO_TARGET_GUEST_PATH, GUEST_GID, GUEST_UID, SNAPSHOT_GUEST_PATH,
-    SYSTEM_BIN_DIR,
+    CARGO_HOME_GUEST_PATH, CARGO_TARGET_GUEST_PATH, GUEST_GID, GUEST_UID, JOB_PATH_TAIL,
+    SNAPSHOT_GUEST_PATH, SYSTEM_BIN_DIR,
 };
 use rustix::process::{Resource, Rlimit, setrlimit, setsid};
 use serde::{Deserialize, Serialize};
@@ -259,8 +259,7 @@ impl Account {
 /// The environment of a command that asks for nothing.
 fn default_env(account: &Account) -> BTreeMap<String, String> {
     let home = &account.home;
-    let path =
-        format!("{SYSTEM_BIN_DIR}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    let path = format!("{SYSTEM_BIN_DIR}:{JOB_PATH_TAIL}");
     let env = [
         ("CARGO_HOME", CARGO_HOME_GUEST_PATH.to_owned()),
         ("CARGO_INCREMENTAL", "0".to_owned()),

@@ -1,9 +1,9 @@
-//! Owns where the guest's files are: the shared state directory, its backing directory on the root disk, and the
-//! runner's own directory on tmpfs. Touches nothing.
+//! Owns where the guest's files are: the shared state directory, its backing directory on the root disk, the runner's
+//! own directory on tmpfs, the source and what is written over it. Touches nothing.
 
 use std::path::{Path, PathBuf};
 
-use pika_cloud::paths::{STATE_BACKING_DIR, STATE_DIR};
+use pika_cloud::paths::{SNAPSHOT_GUEST_PATH, STATE_BACKING_DIR, STATE_DIR};
 
 /// Event stream in the state directory.
 pub const EVENTS_FILE: &str = "events.jsonl";
@@ -31,6 +31,10 @@ pub struct Layout {
     pub backing_dir: PathBuf,
     /// The runner's own, mode 0700 and on tmpfs: `/run/pika-runner`. Gone with the boot, as a run is.
     pub private_dir: PathBuf,
+    /// Where a job finds its source: `/workspace/snapshot`.
+    pub snapshot_dir: PathBuf,
+    /// Where the root disk takes what a job writes over its source, mode 0700: `/var/lib/pika-workspace`.
+    pub workspace_dir: PathBuf,
 }
 
 impl Layout {
@@ -41,6 +45,8 @@ impl Layout {
             state_dir: PathBuf::from(STATE_DIR),
             backing_dir: PathBuf::from(STATE_BACKING_DIR),
             private_dir: PathBuf::from("/run/pika-runner"),
+            snapshot_dir: PathBuf::from(SNAPSHOT_GUEST_PATH),
+            workspace_dir: PathBuf::from("/var/lib/pika-workspace"),
         }
     }
 
@@ -53,6 +59,8 @@ impl Layout {
             state_dir: below(&guest.state_dir),
             backing_dir: below(&guest.backing_dir),
             private_dir: below(&guest.private_dir),
+            snapshot_dir: below(&guest.snapshot_dir),
+            workspace_dir: below(&guest.workspace_dir),
         }
     }
 }

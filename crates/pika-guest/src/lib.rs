@@ -37,3 +37,4 @@ pub mod state_dir;
 pub mod stop;
 pub mod supervise;
 pub mod wait;
+pub mod workspace;

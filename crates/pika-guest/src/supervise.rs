@@ -37,6 +37,7 @@ use crate::network::{NetworkWait, wait_for_default_route};
 use crate::publish::Publisher;
 use crate::run_state::{self, LOCK_FILE, RECORD_FILE, RUN_FILE, Run};
 use crate::state_dir::{self, StateDir, is_mount_point};
+use crate::workspace;
 
 /// What `start` hands over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -195,8 +196,12 @@ fn see_through(accepted: Accepted, layout: &Layout) -> Result<(), SuperviseError
     } = accepted;
     let cgroup = JobCgroup::make(&layout.private_dir);
     let announce = || announce(&publisher, &launch, &cgroup);
+    let asked = Asked {
+        request: &launch.request,
+        layout,
+    };
     let mut ended = run_command(
-        &launch.request,
+        asked,
         &cgroup,
         (&control, &followers),
         &mut pump,
@@ -251,8 +256,15 @@ fn report<E: std::error::Error>(said: Result<(), E>) {
     }
 }
 
+/// What is to run, and where the guest's files are.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    request: &'a GuestRequest,
+    layout: &'a Layout,
+}
+
 fn run_command(
-    request: &GuestRequest,
+    Asked { request, layout }: Asked<'_>,
     cgroup: &JobCgroup,
     (control, followers): (&Control, &Followers),
     pump: &mut LogPump,
@@ -274,6 +286,9 @@ fn run_command(
     }
     if let Some(reason) = wait_for_network(request, control) {
         return failed(reason);
+    }
+    if let Err(error) = workspace::prepare(layout, request.workspace) {
+        return failed(chain(&error));
     }
     give_caches_to_the_job(request);
     let before = cgroup.oom_kills().unwrap_or_default();

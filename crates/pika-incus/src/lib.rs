@@ -52,5 +52,6 @@ pub use types::{
     Alias, Certificate, CertificateRequest, Config, Devices, ETag, Event, EventKind, Image,
     Instance, InstanceKind, InstanceState, InstanceStatus, Network, Operation, OperationId,
     OperationStatus, Pool, PoolResources, Profile, Project, Server, Snapshot, StateAction,
-    StateChange, Tagged, TrustToken, Volume, VolumeContent, VolumeCopy, VolumeSnapshot, Warning,
+    StateChange, Tagged, TrustToken, Volume, VolumeContent, VolumeCopy, VolumeSnapshot,
+    VolumeState, Warning,
 };

@@ -53,7 +53,10 @@ pub use run::{
 };
 pub use runtimes::{Runtime, Runtimes};
 pub use steps::{StepHook, StepMoment, StepOperation, StepPoint, StepVerdict};
-pub use volumes::{GuestOwner, VolumeEnsured, VolumeError, VolumeRemoved};
+pub use volumes::{
+    GuestOwner, LabelChange, LeaseChange, NewVolume, OwnedVolume, PoolCloning, Relabelled,
+    VolumeClone, VolumeCloned, VolumeEnsured, VolumeError, VolumeRemoved,
+};
 
 #[cfg(test)]
 mod plan_tests;

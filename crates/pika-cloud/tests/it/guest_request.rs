@@ -1,6 +1,6 @@
 //! The guest request, from both ends.
 
-use pika_cloud::GuestRequest;
+use pika_cloud::{GuestRequest, WorkspaceMode};
 use serde_json::{Value, json};
 
 fn seed() -> Value {
@@ -32,6 +32,7 @@ fn every_field_goes_both_ways() {
     request.env.insert("A_1".to_owned(), "x\ny".to_owned());
     request.working_dir = Some("/workspace/snapshot".to_owned());
     request.wait_for_network_secs = Some(30);
+    request.workspace = WorkspaceMode::Writable;
     let bytes = request.encode().unwrap();
     assert_eq!(GuestRequest::decode(&bytes).unwrap(), request);
 }
@@ -56,6 +57,8 @@ fn what_cant_be_used_is_refused() {
         refusal("working_dir", json!("relative")),
         refusal("working_dir", json!("/a/../b")),
         refusal("wait_for_network_secs", json!(601)),
+        refusal("workspace", json!("shared")),
+        refusal("workspace", json!(null)),
     ];
     insta::assert_snapshot!(texts.join("\n"));
 }

@@ -13,3 +13,4 @@ mod lifecycle;
 mod support;
 mod trouble;
 mod verdicts;
+mod workspace;

@@ -1,7 +1,7 @@
 //! One container of a test, and the runner in it, driven as the host drives it: by exec.
 
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
@@ -52,14 +52,37 @@ pub(crate) fn root_request(command: &str) -> GuestRequest {
 }
 
 impl Guest {
-    pub(crate) async fn launch(incus: &TestIncus, what: &str, config: &[&str]) -> Guest {
+    async fn named(incus: &TestIncus, what: &str) -> (Guest, String) {
         let image = incus.runner_image().await;
-        let project = incus.client().project().to_owned();
         let guest = Guest {
             dir: incus.dir().to_owned(),
-            project,
+            project: incus.client().project().to_owned(),
             name: incus.name(what),
         };
+        (guest, image)
+    }
+
+    /// With a directory of this host at the source's place, as the runtime mounts it: read-only, from the start.
+    pub(crate) async fn with_snapshot(incus: &TestIncus, what: &str, snapshot: &Path) -> Guest {
+        let (guest, image) = Guest::named(incus, what).await;
+        let body = serde_json::json!({
+            "name": guest.name, "type": "container", "profiles": ["default"], "start": true,
+            "source": { "type": "image", "alias": image },
+            "config": { "user.pika.owner": incus.owner() },
+            "devices": { "snapshot": {
+                "type": "disk", "source": snapshot, "path": "/workspace/snapshot",
+                "readonly": "true", "shift": "true",
+            } },
+        });
+        let made = incus.client().create_instance(&body).await.unwrap();
+        // A busy daemon may have forgotten an operation by the time that its end is asked for: the runner tells.
+        drop(made.wait(LIMIT).await);
+        guest.wait_for_runner();
+        guest
+    }
+
+    pub(crate) async fn launch(incus: &TestIncus, what: &str, config: &[&str]) -> Guest {
+        let (guest, image) = Guest::named(incus, what).await;
         let owner = format!("user.pika.owner={}", incus.owner());
         let mut launch = guest.incus(&["launch", &image, &guest.name, "-c", &owner]);
         for pair in config {

@@ -105,7 +105,7 @@ fn the_runners_system_has_its_user_paths_and_programs() {
     assert_eq!(base["users"]["users"][facts.user]["uid"], GUEST_UID);
     assert_eq!(base["networking"]["hostName"], facts.hostname);
     let rules = names(&base["systemd"]["tmpfiles"]["rules"]);
-    assert!(rules.contains(&"d /workspace/snapshot 0755 root root -"));
+    assert!(rules.contains(&"d /workspace/snapshot - - - -"));
     assert!(rules.contains(&"d /cargo-target 0755 1000 1000 -"));
     // NixOS links the programs of systemPackages into the directory that hosts name.
     assert_eq!(

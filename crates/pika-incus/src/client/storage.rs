@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::request::storage;
 use crate::types::{
     Config, ETag, Pool, PoolResources, Tagged, Volume, VolumeContent, VolumeCopy, VolumeSnapshot,
+    VolumeState,
 };
 
 impl Client {
@@ -95,15 +96,31 @@ impl Client {
         .await
     }
 
-    /// Merges keys into a custom volume's configuration: `PATCH .../volumes/custom/{volume}`.
-    pub async fn patch_volume(&self, pool: &str, name: &str, config: &Config) -> Result<(), Error> {
+    /// Merges keys into a custom volume's configuration; an empty value removes the key:
+    /// `PATCH .../volumes/custom/{volume}`.
+    pub async fn patch_volume(
+        &self,
+        pool: &str,
+        name: &str,
+        config: &Config,
+        etag: Option<&ETag>,
+    ) -> Result<(), Error> {
         self.execute(built(storage::patch_volume(
             self.project(),
             pool,
             name,
             config,
+            etag,
         ))?)
         .await
+    }
+
+    /// Reads how much a custom volume holds, where its pool counts that: `GET .../volumes/custom/{volume}/state`.
+    pub async fn volume_state(&self, pool: &str, name: &str) -> Result<VolumeState, Error> {
+        Ok(self
+            .fetch(built(storage::volume_state(self.project(), pool, name))?)
+            .await?
+            .value)
     }
 
     /// Deletes a custom volume that no instance uses, with its snapshots: `DELETE .../volumes/custom/{volume}`.

@@ -127,10 +127,17 @@ pub fn patch_volume(
     pool: &str,
     volume: &str,
     config: &Config,
+    etag: Option<&ETag>,
 ) -> Result<ApiRequest, InvalidInput> {
     ApiRequest::new(Method::PATCH, volume_path(pool, volume)?)
         .project(project)
-        .json(&json!({ "config": config }))
+        .json(&json!({ "config": config }))?
+        .if_match(etag)
+}
+
+/// `GET /1.0/storage-pools/{pool}/volumes/custom/{volume}/state`
+pub fn volume_state(project: &str, pool: &str, volume: &str) -> Result<ApiRequest, InvalidInput> {
+    Ok(ApiRequest::get(volume_path(pool, volume)?.fixed("state")).project(project))
 }
 
 /// `DELETE /1.0/storage-pools/{pool}/volumes/custom/{volume}`

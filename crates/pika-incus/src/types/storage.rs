@@ -78,6 +78,15 @@ pub struct Volume {
     pub project: String,
 }
 
+/// What a volume takes up: `GET .../volumes/custom/{volume}/state`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct VolumeState {
+    /// Bytes, where the pool counts them. btrfs does once quotas are on in the pool (a size was given to anything in
+    /// it), and then counts only what no other volume shares.
+    pub usage: Option<PoolUsage>,
+}
+
 /// What a custom volume holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -100,8 +109,8 @@ pub struct VolumeCopy {
     pub source_project: Option<String>,
     /// Name of the new volume.
     pub name: String,
-    /// Configuration of the new volume. With an empty one the server takes over the source's, `user.*` keys
-    /// included or not as its version does: a caller that labels volumes sends its labels here and reads them back.
+    /// Configuration of the new volume, there from the moment that the volume is. With an empty one the server takes
+    /// over the source's. What the source's content depends on (`volatile.idmap.*`) is carried by the caller then.
     pub config: Config,
     /// Whether to leave the source's snapshots out.
     pub volume_only: bool,

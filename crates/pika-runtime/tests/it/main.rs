@@ -11,3 +11,4 @@ mod janitor;
 mod run;
 mod support;
 mod trouble;
+mod volumes;

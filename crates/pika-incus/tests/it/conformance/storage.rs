@@ -42,10 +42,27 @@ pub(crate) async fn volume_life(s: &Subject) {
         .await
         .expect_err("the tag is old");
     assert_eq!(error.kind(), ErrorKind::PreconditionFailed, "{error}");
-    s.client
-        .patch_volume(&s.pool, &name, &config(&[("user.more", "2")]))
+    let error = s
+        .client
+        .patch_volume(&s.pool, &name, &config(&[("user.more", "1")]), Some(&etag))
         .await
-        .expect("patch");
+        .expect_err("the tag is old");
+    assert_eq!(error.kind(), ErrorKind::PreconditionFailed, "{error}");
+    let patches = [
+        &[("user.more", "2"), ("user.gone", "1")][..],
+        &[("user.gone", "")],
+    ];
+    for patch in patches {
+        let fresh = s.client.volume(&s.pool, &name).await.expect("get").etag;
+        s.client
+            .patch_volume(&s.pool, &name, &config(patch), fresh.as_ref())
+            .await
+            .expect("patch");
+    }
+    s.client
+        .volume_state(&s.pool, &name)
+        .await
+        .expect("a volume has a state, whether or not its pool counts bytes");
     let now = s
         .client
         .volume(&s.pool, &name)
@@ -57,6 +74,7 @@ pub(crate) async fn volume_life(s: &Subject) {
         ["user.mark", "user.step", "user.more"].map(|key| now.get(key).map(String::as_str)),
         [Some(s.prefix.as_str()), Some("1"), Some("2")]
     );
+    assert!(!now.contains_key("user.gone"), "{now:?}");
     assert!(
         s.client
             .volumes(&s.pool)

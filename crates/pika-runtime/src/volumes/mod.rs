@@ -1,17 +1,24 @@
-//! Owns custom volumes: an agent's state, caches, and their snapshots. A volume is made with its labels in the same
-//! request; one that is not ours is never touched.
+//! Owns custom volumes: an agent's state, caches, and their snapshots and clones. A volume is made with its labels in
+//! the same request; one that is not ours is never touched.
+
+mod clone;
+mod error;
+mod labels;
 
 use std::collections::BTreeMap;
 
 use pika_cloud::Ownership;
-use pika_cloud::labels::{
-    LABEL_DEADLINE, LABEL_GENERATION, LABEL_GUEST_ROLE, LABEL_INSTANCE_NAME, LABEL_KIND,
-    LABEL_OWNER, LABEL_RUNTIME_ID, is_ours,
-};
-use pika_incus::{Client, ErrorKind, Volume, VolumeContent, WaitError};
+use pika_cloud::labels::is_ours;
+use pika_incus::{Client, ErrorKind, Tagged, Volume, VolumeContent};
 use serde::Serialize;
 
+use self::error::{incus, wait};
+use self::labels::volume_labels;
 use crate::runtimes::Runtimes;
+
+pub use self::clone::{PoolCloning, VolumeClone, VolumeCloned};
+pub use self::error::VolumeError;
+pub use self::labels::{LabelChange, LeaseChange, OwnedVolume, Relabelled};
 
 /// Who owns the root folder of a new volume, in the guest's own numbering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,45 +54,21 @@ pub enum VolumeRemoved {
     },
 }
 
-/// A volume that could not be made, removed or snapshot.
-#[derive(Debug, thiserror::Error)]
-pub enum VolumeError {
-    /// A volume of the name is there and is not ours.
-    #[error(
-        "volume {volume} in pool {pool} is not ours, so it was not touched; choose another name, or remove it with: incus storage volume delete {pool} {volume}"
-    )]
-    NotOurs {
-        /// The pool.
-        pool: String,
-        /// The volume.
-        volume: String,
-    },
-    /// Incus refused or failed.
-    #[error("volume {volume} in pool {pool} could not be {what}")]
-    Incus {
-        /// The pool.
-        pool: String,
-        /// The volume.
-        volume: String,
-        /// What should have happened to it.
-        what: &'static str,
-        /// What Incus said.
-        #[source]
-        source: pika_incus::Error,
-    },
-    /// The operation failed, or its end is not known.
-    #[error("volume {volume} in pool {pool} could not be {what}")]
-    Wait {
-        /// The pool.
-        pool: String,
-        /// The volume.
-        volume: String,
-        /// What should have happened to it.
-        what: &'static str,
-        /// What Incus said.
-        #[source]
-        source: WaitError,
-    },
+/// A new, empty volume of ours.
+#[derive(Clone, Copy, Debug)]
+pub struct NewVolume<'a> {
+    /// Its name.
+    pub volume: &'a str,
+    /// The runtime that it belongs to; its own name when it belongs to none.
+    pub runtime_id: &'a str,
+    /// Whose it is and until when.
+    pub ownership: &'a Ownership,
+    /// Labels of the caller, without the prefix that keeps them apart from the project's own.
+    pub labels: &'a BTreeMap<String, String>,
+    /// Who owns its root folder; the guest's root when nobody is named.
+    pub guest_owner: Option<GuestOwner>,
+    /// Most bytes that it may hold, where the pool enforces that.
+    pub size_bytes_max: Option<u64>,
 }
 
 impl Runtimes {
@@ -101,8 +84,15 @@ impl Runtimes {
         runtime_id: &str,
         ownership: &Ownership,
     ) -> Result<VolumeEnsured, VolumeError> {
-        let labels = volume_labels(volume, runtime_id, ownership);
-        self.make_volume(project, pool, volume, &labels).await
+        let new = NewVolume {
+            volume,
+            runtime_id,
+            ownership,
+            labels: &BTreeMap::new(),
+            guest_owner: None,
+            size_bytes_max: None,
+        };
+        self.ensure_new_volume(project, pool, &new).await
     }
 
     /// Makes a volume of ours that belongs to no single runtime, if it is not there. Its root folder belongs to
@@ -118,10 +108,37 @@ impl Runtimes {
         ownership: &Ownership,
         guest_owner: GuestOwner,
     ) -> Result<VolumeEnsured, VolumeError> {
-        let mut config = volume_labels(volume, volume, ownership);
-        config.insert("initial.uid".to_owned(), guest_owner.uid.to_string());
-        config.insert("initial.gid".to_owned(), guest_owner.gid.to_string());
-        self.make_volume(project, pool, volume, &config).await
+        let new = NewVolume {
+            volume,
+            runtime_id: volume,
+            ownership,
+            labels: &BTreeMap::new(),
+            guest_owner: Some(guest_owner),
+            size_bytes_max: None,
+        };
+        self.ensure_new_volume(project, pool, &new).await
+    }
+
+    /// Makes an empty volume of ours with everything that was chosen for it, if it is not there. One that is there
+    /// stays as it is.
+    ///
+    /// # Errors
+    /// As [`Runtimes::ensure_volume`].
+    pub async fn ensure_new_volume(
+        &self,
+        project: &str,
+        pool: &str,
+        new: &NewVolume<'_>,
+    ) -> Result<VolumeEnsured, VolumeError> {
+        let mut config = volume_labels(new.volume, new.runtime_id, new.ownership, new.labels);
+        if let Some(owner) = new.guest_owner {
+            config.insert("initial.uid".to_owned(), owner.uid.to_string());
+            config.insert("initial.gid".to_owned(), owner.gid.to_string());
+        }
+        if let Some(bytes) = new.size_bytes_max {
+            config.insert("size".to_owned(), bytes.to_string());
+        }
+        self.make_volume(project, pool, new.volume, &config).await
     }
 
     async fn make_volume(
@@ -209,13 +226,9 @@ impl Runtimes {
         let made = client.create_volume_snapshot(pool, volume, snapshot).await;
         let handle = made.map_err(|source| incus(pool, volume, what, source))?;
         let waited = handle.wait(self.config().timeouts.create).await;
-        let wait = |source| VolumeError::Wait {
-            pool: pool.to_owned(),
-            volume: volume.to_owned(),
-            what,
-            source,
-        };
-        waited.map(drop).map_err(wait)
+        waited
+            .map(drop)
+            .map_err(|source| wait(pool, volume, what, source))
     }
 
     /// The volume, if it is there and ours.
@@ -225,9 +238,20 @@ impl Runtimes {
         pool: &str,
         volume: &str,
     ) -> Result<Option<Volume>, VolumeError> {
+        let found = self.our_tagged_volume(client, pool, volume).await?;
+        Ok(found.map(|found| found.value))
+    }
+
+    /// The same, with the tag of the state that was read.
+    async fn our_tagged_volume(
+        &self,
+        client: &Client,
+        pool: &str,
+        volume: &str,
+    ) -> Result<Option<Tagged<Volume>>, VolumeError> {
         match client.volume(pool, volume).await {
             Ok(found) if is_ours(&found.value.config, volume, &self.config().owner) => {
-                Ok(Some(found.value))
+                Ok(Some(found))
             }
             Ok(_) => Err(VolumeError::NotOurs {
                 pool: pool.to_owned(),
@@ -237,38 +261,4 @@ impl Runtimes {
             Err(source) => Err(incus(pool, volume, "looked at", source)),
         }
     }
-}
-
-fn incus(pool: &str, volume: &str, what: &'static str, source: pika_incus::Error) -> VolumeError {
-    VolumeError::Incus {
-        pool: pool.to_owned(),
-        volume: volume.to_owned(),
-        what,
-        source,
-    }
-}
-
-/// The labels of a volume; like an instance's, its own name among them, so that a copy is nobody's.
-fn volume_labels(
-    volume: &str,
-    runtime_id: &str,
-    ownership: &Ownership,
-) -> BTreeMap<String, String> {
-    let mut labels = BTreeMap::from([
-        (LABEL_OWNER.to_owned(), ownership.owner.to_string()),
-        (LABEL_KIND.to_owned(), ownership.kind.to_string()),
-        (LABEL_RUNTIME_ID.to_owned(), runtime_id.to_owned()),
-        (LABEL_INSTANCE_NAME.to_owned(), volume.to_owned()),
-        (
-            LABEL_GENERATION.to_owned(),
-            ownership.generation.to_string(),
-        ),
-    ]);
-    if let Some(role) = ownership.guest_role {
-        labels.insert(LABEL_GUEST_ROLE.to_owned(), role.to_string());
-    }
-    if let Some(deadline) = &ownership.deadline {
-        labels.insert(LABEL_DEADLINE.to_owned(), deadline.clone());
-    }
-    labels
 }

@@ -1,0 +1,345 @@
+//! Owns clones of volumes: a new volume of ours with another one's content.
+//!
+//! A clone carries its labels from the request that makes it, with one that says that it is not filled yet; that one
+//! goes in a last request. So a clone that a killed process or daemon left half made is known as such, and is made
+//! again. Never undoes anything, and never gives out a volume whose filling was not seen to end.
+//!
+//! ```text
+//! absent --copy request--> unfinished --the copy ended, label off--> finished
+//!                              `--found again--> removed, then absent
+//! ```
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use pika_cloud::Ownership;
+use pika_cloud::labels::{LABEL_CLONED_FROM, LABEL_UNFINISHED};
+use pika_incus::{Client, ErrorKind, OperationStatus, Volume, VolumeCopy};
+use serde::Serialize;
+
+use super::error::{incus, wait};
+use super::labels::volume_labels;
+use super::{VolumeEnsured, VolumeError, VolumeRemoved};
+use crate::runtimes::Runtimes;
+
+/// What Incus calls the operation. Such an operation names no volume, so all of them are waited for.
+const COPY_OPERATION: &str = "Copying storage volume";
+
+/// Whether a pool makes a copy of a volume without copying its bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PoolCloning {
+    /// The pool.
+    pub pool: String,
+    /// Its driver.
+    pub driver: String,
+    /// Whether a copy shares its bytes with the source until either is written to.
+    pub copy_on_write: bool,
+}
+
+/// A clone that is to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct VolumeClone<'a> {
+    /// Incus project of both.
+    pub project: &'a str,
+    /// Pool of both.
+    pub pool: &'a str,
+    /// A volume of ours.
+    pub source: &'a str,
+    /// Name of the new one.
+    pub target: &'a str,
+    /// The runtime that it belongs to; its own name when it belongs to none.
+    pub runtime_id: &'a str,
+    /// Whose it is and until when.
+    pub ownership: &'a Ownership,
+    /// Labels of the caller, without their prefix.
+    pub labels: &'a BTreeMap<String, String>,
+    /// Whether every byte may be copied where the pool can't do without.
+    pub allow_full_copy: bool,
+}
+
+/// A clone that is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VolumeCloned {
+    /// Whether it was made now.
+    pub ensured: VolumeEnsured,
+    /// The volume that it was filled from.
+    pub source: Option<String>,
+    /// Whether every byte was copied now.
+    pub full_copy: bool,
+    /// How long its making took, in milliseconds.
+    pub took_ms: u64,
+}
+
+impl Runtimes {
+    /// Whether a pool clones volumes without copying their bytes.
+    ///
+    /// # Errors
+    /// When the pool can't be looked at.
+    pub async fn pool_can_clone(&self, pool: &str) -> Result<PoolCloning, VolumeError> {
+        let found = self.client("default").pool(pool).await;
+        let found = found
+            .map_err(|source| VolumeError::Pool {
+                pool: pool.to_owned(),
+                source,
+            })?
+            .value;
+        Ok(PoolCloning {
+            pool: pool.to_owned(),
+            copy_on_write: copies_on_write(&found.driver, &found.config),
+            driver: found.driver,
+        })
+    }
+
+    /// Makes it so that the target is there with the source's content as it is now. A finished target stays as it is,
+    /// whatever it was filled from; a half-made one is made again. Owners and modes of the content are the source's.
+    ///
+    /// # Errors
+    /// When the source is missing or unfinished, when either is not ours, when the pool would copy every byte and that
+    /// is not allowed, or Incus fails. What is left then is labelled, and the next call takes it up.
+    pub async fn clone_volume(&self, clone: &VolumeClone<'_>) -> Result<VolumeCloned, VolumeError> {
+        let client = self.client(clone.project);
+        let begun = Instant::now();
+        // A finished target is good whatever became of the source since.
+        let (target, cloning, source) = tokio::join!(
+            self.finished_target(&client, clone),
+            self.pool_can_clone(clone.pool),
+            self.clone_source(&client, clone),
+        );
+        if let Some(finished) = target? {
+            return Ok(existing(&finished));
+        }
+        let (cloning, source) = (cloning?, source?);
+        if !cloning.copy_on_write && !clone.allow_full_copy {
+            return Err(VolumeError::CloneUnsupported {
+                pool: cloning.pool,
+                driver: cloning.driver,
+            });
+        }
+        if let Err(error) = self.copy(&client, clone, &source).await {
+            return match self.our_volume(&client, clone.pool, clone.target).await? {
+                // Somebody else was first.
+                Some(now) if !is_unfinished(&now) => Ok(existing(&now)),
+                _ => {
+                    self.clone_source(&client, clone).await?;
+                    Err(error)
+                }
+            };
+        }
+        self.finish(&client, clone).await?;
+        Ok(VolumeCloned {
+            ensured: VolumeEnsured::Created,
+            source: Some(clone.source.to_owned()),
+            full_copy: !cloning.copy_on_write,
+            took_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+
+    /// The target if it is there and whole. A half-made one is removed, once no copy into it can be going on.
+    async fn finished_target(
+        &self,
+        client: &Client,
+        clone: &VolumeClone<'_>,
+    ) -> Result<Option<Volume>, VolumeError> {
+        let (pool, target) = (clone.pool, clone.target);
+        match self.our_volume(client, pool, target).await? {
+            Some(found) if is_unfinished(&found) => {}
+            finished_or_absent => return Ok(finished_or_absent),
+        }
+        self.wait_for_copies(client, pool, target).await?;
+        match self.our_volume(client, pool, target).await? {
+            Some(found) if is_unfinished(&found) => {}
+            finished_or_absent => return Ok(finished_or_absent),
+        }
+        match self.remove_volume(clone.project, pool, target).await? {
+            VolumeRemoved::Removed | VolumeRemoved::Gone => Ok(None),
+            VolumeRemoved::InUse { used_by } => Err(VolumeError::HalfMadeInUse {
+                pool: pool.to_owned(),
+                volume: target.to_owned(),
+                used_by,
+            }),
+        }
+    }
+
+    async fn wait_for_copies(
+        &self,
+        client: &Client,
+        pool: &str,
+        target: &str,
+    ) -> Result<(), VolumeError> {
+        let limit = self.config().timeouts.foreign_operation;
+        let deadline = Instant::now() + limit;
+        let operations = client
+            .operations()
+            .await
+            .map_err(|source| incus(pool, target, "looked at", source))?;
+        let copies = operations.iter().filter(|operation| {
+            operation.description == COPY_OPERATION && operation.status == OperationStatus::Running
+        });
+        for copy in copies {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // How it ends doesn't matter, only that it did: the volume is read again.
+            let ended = client
+                .wait(&copy.id, left.max(Duration::from_secs(1)))
+                .await;
+            if let Err(pika_incus::WaitError::TimedOut { .. }) = ended {
+                return Err(VolumeError::CopyGoesOn {
+                    pool: pool.to_owned(),
+                    volume: target.to_owned(),
+                    waited: limit,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    async fn clone_source(
+        &self,
+        client: &Client,
+        clone: &VolumeClone<'_>,
+    ) -> Result<Volume, VolumeError> {
+        let (pool, volume) = (clone.pool.to_owned(), clone.source.to_owned());
+        match self.our_volume(client, clone.pool, clone.source).await? {
+            None => Err(VolumeError::Missing { pool, volume }),
+            Some(found) if is_unfinished(&found) => Err(VolumeError::Unfinished { pool, volume }),
+            Some(found) => Ok(found),
+        }
+    }
+
+    async fn copy(
+        &self,
+        client: &Client,
+        clone: &VolumeClone<'_>,
+        source: &Volume,
+    ) -> Result<(), VolumeError> {
+        let what = "cloned";
+        let mut config = carried(&source.config);
+        config.extend(volume_labels(
+            clone.target,
+            clone.runtime_id,
+            clone.ownership,
+            clone.labels,
+        ));
+        config.insert(LABEL_CLONED_FROM.to_owned(), clone.source.to_owned());
+        config.insert(LABEL_UNFINISHED.to_owned(), "true".to_owned());
+        let copy = VolumeCopy {
+            source_pool: clone.pool.to_owned(),
+            source_volume: clone.source.to_owned(),
+            source_project: None,
+            name: clone.target.to_owned(),
+            config,
+            volume_only: true,
+        };
+        let started = client.copy_volume(clone.pool, &copy).await;
+        let handle = started.map_err(|source| incus(clone.pool, clone.target, what, source))?;
+        let ended = handle.wait(self.config().timeouts.create).await;
+        ended
+            .map(drop)
+            .map_err(|source| wait(clone.pool, clone.target, what, source))
+    }
+
+    /// Takes the label off that says that the volume is not filled.
+    async fn finish(&self, client: &Client, clone: &VolumeClone<'_>) -> Result<(), VolumeError> {
+        let (pool, target) = (clone.pool, clone.target);
+        let off = BTreeMap::from([(LABEL_UNFINISHED.to_owned(), String::new())]);
+        match client.patch_volume(pool, target, &off, None).await {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(VolumeError::Missing {
+                pool: pool.to_owned(),
+                volume: target.to_owned(),
+            }),
+            Err(source) => Err(incus(pool, target, "labelled", source)),
+        }
+    }
+}
+
+fn is_unfinished(volume: &Volume) -> bool {
+    volume.config.contains_key(LABEL_UNFINISHED)
+}
+
+fn existing(found: &Volume) -> VolumeCloned {
+    VolumeCloned {
+        ensured: VolumeEnsured::Existing,
+        source: found.config.get(LABEL_CLONED_FROM).cloned(),
+        full_copy: false,
+        took_ms: 0,
+    }
+}
+
+/// What of a source's configuration goes with its content: how ids on the disk are to be read, sizes. Labels don't.
+/// Nor does `initial.*`: Incus would set the root folder's owner again, in ids of the host.
+fn carried(config: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let of_content = |key: &str| match key.split('.').next() {
+        Some("user" | "initial") => false,
+        Some("volatile") => key.starts_with("volatile.idmap."),
+        _ => true,
+    };
+    config
+        .iter()
+        .filter(|(key, _)| of_content(key))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
+
+/// Whether a driver copies a volume by sharing its blocks. Drivers that aren't known here copy bytes as far as anybody
+/// can tell.
+fn copies_on_write(driver: &str, config: &BTreeMap<String, String>) -> bool {
+    let is = |key: &str, value: &str| config.get(key).is_some_and(|found| found == value);
+    match driver {
+        "btrfs" => true,
+        "zfs" => !is("zfs.clone_copy", "false"),
+        "ceph" => !is("ceph.rbd.clone_copy", "false"),
+        "lvm" => !is("lvm.use_thinpool", "false"),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn a_driver_copies_on_write_unless_it_is_told_not_to() {
+        let none = config(&[]);
+        for driver in ["btrfs", "zfs", "ceph", "lvm"] {
+            assert!(copies_on_write(driver, &none), "{driver}");
+        }
+        for driver in ["dir", "cephfs", "lvmcluster", "linstor", "of tomorrow"] {
+            assert!(!copies_on_write(driver, &none), "{driver}");
+        }
+        for (driver, key) in [
+            ("zfs", "zfs.clone_copy"),
+            ("ceph", "ceph.rbd.clone_copy"),
+            ("lvm", "lvm.use_thinpool"),
+        ] {
+            assert!(
+                !copies_on_write(driver, &config(&[(key, "false")])),
+                "{driver}"
+            );
+            assert!(
+                copies_on_write(driver, &config(&[(key, "true")])),
+                "{driver}"
+            );
+        }
+    }
+
+    #[test]
+    fn how_ids_are_read_goes_with_the_content_and_labels_do_not() {
+        let source = config(&[
+            ("user.pika.owner", "me"),
+            ("user.other", "x"),
+            ("volatile.idmap.last", "[1]"),
+            ("volatile.uuid", "u"),
+            ("initial.uid", "1000"),
+            ("size", "5GiB"),
+        ]);
+        let expected = config(&[("volatile.idmap.last", "[1]"), ("size", "5GiB")]);
+        assert_eq!(carried(&source), expected);
+    }
+}

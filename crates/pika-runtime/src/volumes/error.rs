@@ -1,0 +1,144 @@
+//! Owns how work on a volume can fail.
+
+use std::time::Duration;
+
+use pika_incus::WaitError;
+
+/// A volume that could not be made, filled, labelled, listed, removed or snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    /// A volume of the name is there and is not ours.
+    #[error(
+        "volume {volume} in pool {pool} is not ours, so it was not touched; choose another name, or remove it with: incus storage volume delete {pool} {volume}"
+    )]
+    NotOurs {
+        /// The pool.
+        pool: String,
+        /// The volume.
+        volume: String,
+    },
+    /// A volume that was to be copied or labelled is not there.
+    #[error("there is no volume {volume} in pool {pool}")]
+    Missing {
+        /// The pool.
+        pool: String,
+        /// The volume.
+        volume: String,
+    },
+    /// A volume that was to be copied was never filled itself.
+    #[error(
+        "volume {volume} in pool {pool} is a copy that was never finished, so it can't be copied; remove it with: incus storage volume delete {pool} {volume}"
+    )]
+    Unfinished {
+        /// The pool.
+        pool: String,
+        /// The volume.
+        volume: String,
+    },
+    /// The pool copies every byte, and the caller did not allow that.
+    #[error(
+        "pool {pool} (driver {driver}) can't clone a volume without copying every byte of it; use a pool on btrfs or zfs, or allow full copies"
+    )]
+    CloneUnsupported {
+        /// The pool.
+        pool: String,
+        /// Its driver.
+        driver: String,
+    },
+    /// Copies of others go on, and one of them may be into this volume.
+    #[error(
+        "volume {volume} in pool {pool} is half made and copies still run after {} s; try again, or look at: incus operation list", waited.as_secs()
+    )]
+    CopyGoesOn {
+        /// The pool.
+        pool: String,
+        /// The volume.
+        volume: String,
+        /// How long they were waited for.
+        waited: Duration,
+    },
+    /// Its labels were changed by others each time that they should have been.
+    #[error(
+        "the labels of volume {volume} in pool {pool} were changed by another process each of {tries} times; try again"
+    )]
+    Contended {
+        /// The pool.
+        pool: String,
+        /// The volume.
+        volume: String,
+        /// How often it was tried.
+        tries: usize,
+    },
+    /// A half-made volume that something uses.
+    #[error(
+        "volume {volume} in pool {pool} is half made and used by {}; remove what uses it", used_by.join(", ")
+    )]
+    HalfMadeInUse {
+        /// The pool.
+        pool: String,
+        /// The volume.
+        volume: String,
+        /// What uses it.
+        used_by: Vec<String>,
+    },
+    /// A pool could not be looked at.
+    #[error("pool {pool} could not be looked at")]
+    Pool {
+        /// The pool.
+        pool: String,
+        /// What Incus said.
+        #[source]
+        source: pika_incus::Error,
+    },
+    /// Incus refused or failed.
+    #[error("volume {volume} in pool {pool} could not be {what}")]
+    Incus {
+        /// The pool.
+        pool: String,
+        /// The volume.
+        volume: String,
+        /// What should have happened to it.
+        what: &'static str,
+        /// What Incus said.
+        #[source]
+        source: pika_incus::Error,
+    },
+    /// The operation failed, or its end is not known.
+    #[error("volume {volume} in pool {pool} could not be {what}")]
+    Wait {
+        /// The pool.
+        pool: String,
+        /// The volume.
+        volume: String,
+        /// What should have happened to it.
+        what: &'static str,
+        /// What Incus said.
+        #[source]
+        source: WaitError,
+    },
+}
+
+/// The error of a call on one volume.
+pub(super) fn incus(
+    pool: &str,
+    volume: &str,
+    what: &'static str,
+    source: pika_incus::Error,
+) -> VolumeError {
+    VolumeError::Incus {
+        pool: pool.to_owned(),
+        volume: volume.to_owned(),
+        what,
+        source,
+    }
+}
+
+/// The error of an operation on one volume.
+pub(super) fn wait(pool: &str, volume: &str, what: &'static str, source: WaitError) -> VolumeError {
+    VolumeError::Wait {
+        pool: pool.to_owned(),
+        volume: volume.to_owned(),
+        what,
+        source,
+    }
+}
