@@ -20,6 +20,7 @@ use crate::lanes::{LANE_TIMEOUT_MAX, parse_duration};
 pub const DEFAULT_SOCKET: &str = "/var/lib/incus/unix.socket";
 
 const KNOWN_KEYS: &[&str] = &[
+    "allow_full_cache_copies",
     "allow_unenforced_root_size",
     "boot_timeout",
     "concurrent_runs",
@@ -76,6 +77,8 @@ pub struct IncusConfig {
     pub owner: Option<String>,
     /// Whether a root disk size that the pool can't enforce is accepted.
     pub allow_unenforced_root_size: bool,
+    /// Whether every byte of a cache may be copied for each job, on a pool that can't clone.
+    pub allow_full_cache_copies: bool,
 }
 
 /// `[mounts.NAME]`: a host directory.
@@ -152,6 +155,7 @@ impl Default for IncusConfig {
             default_instance_type: InstanceType::Auto,
             owner: None,
             allow_unenforced_root_size: false,
+            allow_full_cache_copies: false,
         }
     }
 }
@@ -220,6 +224,8 @@ struct RawIncus {
     owner: Option<Spanned<String>>,
     #[serde(default)]
     allow_unenforced_root_size: bool,
+    #[serde(default)]
+    allow_full_cache_copies: bool,
 }
 
 #[derive(Deserialize)]
@@ -289,6 +295,7 @@ impl Checker<'_> {
                 .unwrap_or(silent.default_instance_type),
             owner: self.filled(raw.owner),
             allow_unenforced_root_size: raw.allow_unenforced_root_size,
+            allow_full_cache_copies: raw.allow_full_cache_copies,
         }
     }
 

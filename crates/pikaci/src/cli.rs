@@ -88,6 +88,13 @@ pub(crate) struct RunArguments {
     /// Go on after lanes that do not pass, even where the lanes file says not to
     #[arg(long)]
     pub(crate) keep_going: bool,
+    /// Let what lanes that pass leave in their caches be what later runs start from. Only for a tree that you trust:
+    /// whoever can change it decides what is in the caches then
+    #[arg(long)]
+    pub(crate) trusted: bool,
+    /// Take untracked files on these paths though they look like secrets
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) allow_untracked: Vec<String>,
     /// Show every line that lanes write, on a terminal too
     #[arg(short, long)]
     pub(crate) verbose: bool,

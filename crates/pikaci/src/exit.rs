@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use jerichoci::engine::{EngineError, RunSummary, chain};
 use jerichoci::outcome::RunVerdict;
 use jerichoci::record::StoreError;
+use jerichoci::snapshot::SnapshotError;
 
 use crate::style;
 
@@ -121,6 +122,10 @@ impl From<EngineError> for CommandError {
             EngineError::Owner(_) | EngineError::Git(_) | EngineError::PathNotText { .. } => {
                 Self::usage(&error)
             }
+            EngineError::Snapshot(SnapshotError::Secrets { .. }) => {
+                Self::usage(&error).with_hint("--allow-untracked GLOB takes them all the same")
+            }
+            EngineError::Snapshot(SnapshotError::BadPattern { .. }) => Self::usage(&error),
             EngineError::CancelledEarly => Self::new(Exit::Cancelled, error.to_string()),
             EngineError::Incus { .. } => Self::new(Exit::Infrastructure, chain(&error))
                 .with_hint("`pikaci doctor` looks at everything that a run needs"),

@@ -21,7 +21,7 @@ pub struct CacheKey {
 
 impl CacheKey {
     /// A short digest of the whole key, for names.
-    fn digest(&self) -> String {
+    pub(crate) fn digest(&self) -> String {
         short_digest(
             &[&self.name, &self.whose, self.lane.as_deref().unwrap_or("")],
             4,

@@ -239,7 +239,14 @@ impl CacheStore {
     /// # Errors
     /// When Incus fails.
     pub async fn discard(&self, of: &CacheUse) -> Result<Discarded, CacheError> {
-        let volume = of.volume();
+        self.discard_volume(&of.key.name, &of.volume()).await
+    }
+
+    /// As [`CacheStore::discard`], of a working volume that only its name is left of. `cache` is what errors call it.
+    ///
+    /// # Errors
+    /// When Incus fails.
+    pub async fn discard_volume(&self, cache: &str, volume: &str) -> Result<Discarded, CacheError> {
         let generations = self.generations().await?;
         let is_committed = generations
             .iter()
@@ -249,9 +256,13 @@ impl CacheStore {
         }
         let removed = self
             .runtimes
-            .remove_volume(&self.project, &self.pool, &volume)
+            .remove_volume(&self.project, &self.pool, volume)
             .await;
-        match removed.map_err(|source| failed(&of.key, source))? {
+        let failed = |source| CacheError::Volume {
+            cache: cache.to_owned(),
+            source,
+        };
+        match removed.map_err(failed)? {
             VolumeRemoved::Removed => Ok(Discarded::Removed),
             VolumeRemoved::Gone => Ok(Discarded::Gone),
             VolumeRemoved::InUse { used_by } => Ok(Discarded::InUse { used_by }),

@@ -4,7 +4,6 @@
 //! Every way out of here that may have left an instance starts its removal.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -15,15 +14,18 @@ use tokio::task::JoinHandle;
 
 use super::cancel::{Cancel, CancelLevel};
 use super::event::{JobPhase, RunEvent};
-use super::removal::remove;
+use super::prepare::SnapshotTicket;
+use super::removal::{CacheEnds, Removed, remove};
 use super::verdict::{
-    nothing_was_created, outcome_of_ensure, outcome_of_report, outcome_of_run_error,
+    chain, nothing_was_created, outcome_of_ensure, outcome_of_report, outcome_of_run_error,
 };
 use super::{artifacts, blocking};
-use crate::job::JobSpec;
+use crate::cache::{CacheStore, CacheUse, Trust, rules};
+use crate::job::{CacheTerms, JobSpec};
 use crate::outcome::JobOutcome;
 use crate::record::{
-    JobDir, JobRecord, JobResult, RUN_RECORD_SCHEMA_VERSION, Removal, RunId, StoreError, Timings,
+    CacheVolumeRecord, JobDir, JobRecord, JobResult, RUN_RECORD_SCHEMA_VERSION, Removal, RunId,
+    StoreError, Timings,
 };
 
 /// How long a command may take to end after TERM when a run is cancelled.
@@ -42,7 +44,10 @@ pub(super) struct JobTask {
     pub(super) job: JobSpec,
     pub(super) run_id: RunId,
     pub(super) dir: JobDir,
-    pub(super) snapshot_dir: PathBuf,
+    pub(super) snapshot: SnapshotTicket,
+    /// Where the job's caches are, if it has any.
+    pub(super) caches: Option<CacheStore>,
+    pub(super) trust: Trust,
     /// What was seen of the server before, if anything.
     pub(super) server: Option<ServerSeen>,
     pub(super) events: UnboundedSender<RunEvent>,
@@ -53,7 +58,7 @@ pub(super) struct JobTask {
 pub(super) struct JobEnd {
     pub(super) result: JobResult,
     /// The removal of its instance, under way.
-    pub(super) removal: Option<JoinHandle<Removal>>,
+    pub(super) removal: Option<JoinHandle<Removed>>,
     /// Something besides the outcome that makes the run not clean.
     pub(super) trouble: Option<String>,
 }
@@ -80,7 +85,7 @@ impl JobTask {
     pub(super) async fn execute(mut self) -> Result<JobEnd, StoreError> {
         let started_at = Timestamp::now();
         let mut timings = Timings::default();
-        let spec = self.job.runtime_spec(&self.run_id, 1, &self.snapshot_dir);
+        let spec = self.job.runtime_spec(&self.run_id, 1, &self.snapshot.dir());
         let plan = match spec.build_incus_plan() {
             Ok(plan) => plan,
             Err(error) => {
@@ -96,15 +101,13 @@ impl JobTask {
         self.write_intent(&plan, &nonce, started_at).await?;
         self.phase(JobPhase::Starting);
 
-        let clock = Instant::now();
-        let started = self.start(&plan).await;
-        timings.add("start", clock);
+        let started = self.bring_up(&plan, &mut timings).await;
         let runtime = match started {
             Ok(runtime) => runtime,
-            Err(Start::NothingCreated(outcome)) => {
+            Err(Start::NothingCreated(outcome)) if self.job.caches.is_empty() => {
                 return self.without_instance(started_at, outcome).await;
             }
-            Err(Start::Failed(outcome)) => {
+            Err(Start::NothingCreated(outcome) | Start::Failed(outcome)) => {
                 let result = self.result(Followed::nothing(outcome), started_at, timings);
                 return self.finish(result, RuntimeId::of(&plan), None).await;
             }
@@ -117,6 +120,59 @@ impl JobTask {
         let result = self.result(followed, started_at, timings);
         self.finish(result, runtime.id.clone(), Some(&runtime))
             .await
+    }
+
+    /// Caches, instance, source: everything that the command finds.
+    async fn bring_up(
+        &mut self,
+        plan: &IncusRuntimePlan,
+        timings: &mut Timings,
+    ) -> Result<Runtime, Start> {
+        let failed = |kind: &str, cause: String| {
+            Start::Failed(JobOutcome::Infrastructure {
+                kind: kind.to_owned(),
+                cause,
+            })
+        };
+        if let Some(caches) = &self.caches
+            && !self.job.caches.is_empty()
+        {
+            let clock = Instant::now();
+            for of in self.cache_uses() {
+                let prepared = caches.prepare(&of).await;
+                prepared.map_err(|error| failed("cache_not_ready", chain(&error)))?;
+            }
+            timings.add("caches", clock);
+        }
+        let clock = Instant::now();
+        let runtime = self.start(plan).await?;
+        timings.add("start", clock);
+        // It filled up while the instance started.
+        let clock = Instant::now();
+        let filled = self.snapshot.ready().await;
+        filled.map_err(|why| failed("snapshot_failed", why))?;
+        timings.add("snapshot", clock);
+        Ok(runtime)
+    }
+
+    fn cache_uses(&self) -> Vec<CacheUse> {
+        let terms = CacheTerms {
+            trust: self.trust,
+            basis: Some(self.snapshot.manifest_id().to_string()),
+            deadline: self.lease(),
+        };
+        self.job.cache_uses(&self.run_id, 1, &terms)
+    }
+
+    /// Until when what the job creates is its own: past all of its deadlines, a janitor may take it.
+    fn lease(&self) -> Timestamp {
+        let lease_secs = i64::try_from((self.job.boot_timeout + self.job.timeout).as_secs())
+            .unwrap_or(i64::MAX / 2);
+        let until = Timestamp::now()
+            .as_second()
+            .saturating_add(lease_secs)
+            .saturating_add(LEASE_SLACK_SECS);
+        Timestamp::from_second(until).unwrap_or(Timestamp::MAX)
     }
 
     async fn write_intent(
@@ -142,6 +198,7 @@ impl JobTask {
                 .uses_default_image_alias(&self.job.image_alias)
                 .then(|| role.as_str().to_owned()),
             image_alias: self.job.image_alias.clone(),
+            cache_volumes: self.cache_volumes(),
             nonce: nonce.to_owned(),
             started_at,
         };
@@ -149,21 +206,23 @@ impl JobTask {
         blocking(move || dir.write_record(&record)).await
     }
 
+    fn cache_volumes(&self) -> Vec<CacheVolumeRecord> {
+        let pool = self.caches.as_ref().map(|caches| caches.pool.as_str());
+        let volume = |of: CacheUse| CacheVolumeRecord {
+            volume: of.volume(),
+            cache: of.key.name,
+            pool: pool.unwrap_or_default().to_owned(),
+        };
+        self.cache_uses().into_iter().map(volume).collect()
+    }
+
     async fn start(&mut self, plan: &IncusRuntimePlan) -> Result<Runtime, Start> {
-        let lease_secs = i64::try_from((self.job.boot_timeout + self.job.timeout).as_secs())
-            .unwrap_or(i64::MAX / 2);
-        let deadline = Timestamp::now()
-            .as_second()
-            .saturating_add(lease_secs)
-            .saturating_add(LEASE_SLACK_SECS);
         let ownership = Ownership {
             owner: self.owner.clone(),
             kind: OwnedKind::Ci,
             generation: 1,
             guest_role: Some(self.job.guest_role),
-            deadline: Timestamp::from_second(deadline)
-                .ok()
-                .map(|deadline| deadline.to_string()),
+            deadline: Some(self.lease().to_string()),
         };
         let runtimes = self.runtimes.clone();
         let server = self.server.take();
@@ -202,7 +261,7 @@ impl JobTask {
                 let kind = "log_not_written".to_owned();
                 return Followed::nothing(JobOutcome::Infrastructure {
                     kind,
-                    cause: super::verdict::chain(&error),
+                    cause: chain(&error),
                 });
             }
         };
@@ -296,9 +355,17 @@ impl JobTask {
                 record: Box::new(collected),
             });
         }
+        let uses = self.cache_uses();
+        let at_end = rules::at_end(self.trust, result.outcome.is_passed());
+        let caches = self.caches.clone().filter(|_| !uses.is_empty());
         let removal = remove(
             self.runtimes.clone(),
             id,
+            caches.map(|store| CacheEnds {
+                store,
+                uses,
+                at_end,
+            }),
             self.dir.clone(),
             self.events.clone(),
         );

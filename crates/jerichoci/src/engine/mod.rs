@@ -9,6 +9,7 @@ mod artifacts;
 mod cancel;
 mod event;
 mod job_task;
+mod prepare;
 mod recover;
 mod removal;
 mod run;
@@ -20,7 +21,7 @@ use std::path::PathBuf;
 use pika_cloud::DeploymentId;
 use pika_cloud::labels::InvalidDeploymentId;
 use pika_runtime::incus::{self, Client};
-use pika_runtime::{RuntimeConfig, Runtimes, VolumeError};
+use pika_runtime::{RuntimeConfig, Runtimes};
 use thiserror::Error;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -31,6 +32,7 @@ pub use run::{RunRequest, RunSummary};
 pub use schedule::Capacity;
 pub use verdict::chain;
 
+use crate::cache::CacheError;
 use crate::git::{GitError, Repository};
 use crate::operator::OperatorConfig;
 use crate::record::{RunStore, StoreError};
@@ -66,15 +68,9 @@ pub enum EngineError {
         /// The snapshot.
         path: PathBuf,
     },
-    /// A cache could not be made.
-    #[error("the cache volume `{volume}` could not be made")]
-    CacheVolume {
-        /// The volume.
-        volume: String,
-        /// What happened.
-        #[source]
-        source: Box<VolumeError>,
-    },
+    /// The caches can't be looked at.
+    #[error("the caches of the lanes can't be used")]
+    Cache(#[source] CacheError),
     /// Nothing says which pool the caches are in.
     #[error(
         "the profile {profile} has no root disk that names a pool; set `incus.pool` in the operator's configuration"

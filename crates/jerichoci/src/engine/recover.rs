@@ -8,12 +8,13 @@ use pika_runtime::{RuntimeId, Runtimes};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::event::RunEvent;
-use super::removal::remove;
+use super::removal::{destroy, discard, note};
 use super::{EngineError, blocking};
+use crate::cache::CacheStore;
 use crate::outcome::{JobOutcome, RunVerdict};
 use crate::record::{
-    JobDir, JobResult, RUN_RECORD_SCHEMA_VERSION, ReadJsonError, Removal, RunDir, RunId, RunState,
-    RunStore, StoreError, Timings,
+    JobDir, JobRecord, JobResult, RUN_RECORD_SCHEMA_VERSION, ReadJsonError, Removal, RunDir, RunId,
+    RunState, RunStore, StoreError, Timings,
 };
 
 /// What became of one run that nobody had settled.
@@ -138,9 +139,11 @@ async fn remove_leftovers(
         let Some(record) = job.read_record()?.filter(|_| !is_settled) else {
             continue;
         };
-        let id = RuntimeId::new(&record.runtime_id, &record.instance_name, &record.project);
-        let removal = remove(runtimes.clone(), id, job, events.clone());
-        removals.spawn(async move { (record.instance_name, removal.await) });
+        let (runtimes, events) = (runtimes.clone(), events.clone());
+        removals.spawn(async move {
+            let removal = remove_leftover(runtimes, &record, job, events).await;
+            (record.instance_name, removal)
+        });
     }
     while let Some(ended) = removals.join_next().await {
         match ended {
@@ -156,4 +159,44 @@ async fn remove_leftovers(
         }
     }
     Ok(recovered)
+}
+
+/// Removes what one job of a dead process left: its instance, then the volumes that were to become its caches.
+async fn remove_leftover(
+    runtimes: Runtimes,
+    record: &JobRecord,
+    job: JobDir,
+    events: UnboundedSender<RunEvent>,
+) -> Removal {
+    let id = RuntimeId::new(&record.runtime_id, &record.instance_name, &record.project);
+    let mut removal = destroy(&runtimes, &id).await;
+    for volume in &record.cache_volumes {
+        if !removal.is_clean() {
+            break;
+        }
+        let caches = CacheStore {
+            runtimes: runtimes.clone(),
+            project: record.project.clone(),
+            pool: volume.pool.clone(),
+            allow_full_copy: false,
+            volume_bytes_max: None,
+        };
+        if let Err(why) = discard(&caches, &volume.cache, &volume.volume).await {
+            removal = Removal::Unknown { why };
+        }
+    }
+    let lane = job.lane.clone();
+    if let Err(error) = note(&job, removal.clone()).await {
+        removal = Removal::Unknown {
+            why: super::chain(&error),
+        };
+    }
+    let told = removal.clone();
+    events
+        .send(RunEvent::Removed {
+            lane,
+            removal: told,
+        })
+        .ok();
+    removal
 }

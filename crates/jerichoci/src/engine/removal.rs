@@ -1,4 +1,4 @@
-//! Removing a job's instance, and noting what became of it.
+//! Removing a job's instance, ending its caches, and noting what became of it all.
 
 use std::time::Duration;
 
@@ -9,29 +9,44 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::blocking;
 use super::event::RunEvent;
 use super::verdict::chain;
+use crate::cache::rules::AtEnd;
+use crate::cache::{CacheStore, CacheUse, Discarded};
 use crate::record::{JobDir, RUN_RECORD_SCHEMA_VERSION, Removal, RemovalRecord, StoreError};
 
 /// Longer than a destroy may take by itself; beyond it nobody knows.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(180);
 
-/// Removes the instance, writes what became of it, and tells it.
+/// What a job's instance and caches came to.
+pub(super) struct Removed {
+    pub(super) removal: Removal,
+    /// What besides went wrong, for the run's summary.
+    pub(super) troubles: Vec<String>,
+}
+
+/// The caches of a job whose instance is about to go.
+pub(super) struct CacheEnds {
+    pub(super) store: CacheStore,
+    pub(super) uses: Vec<CacheUse>,
+    pub(super) at_end: AtEnd,
+}
+
+/// Removes the instance, then commits or discards what the job wrote to its caches, writes what became of it all, and
+/// tells it.
 pub(super) async fn remove(
     runtimes: Runtimes,
     id: RuntimeId,
+    caches: Option<CacheEnds>,
     dir: JobDir,
     events: UnboundedSender<RunEvent>,
-) -> Removal {
-    let removal = match tokio::time::timeout(REMOVAL_LIMIT, runtimes.destroy(&id)).await {
-        Ok(Ok(Destroyed::Destroyed)) => Removal::Destroyed,
-        Ok(Ok(Destroyed::Gone)) => Removal::Gone,
-        Ok(Ok(Destroyed::Unknown { why })) => Removal::Unknown { why },
-        Ok(Ok(Destroyed::Stuck { why, remedy })) => Removal::Stuck { why, remedy },
-        // What isn't ours was not made by this job.
-        Ok(Err(error)) => Removal::Unknown { why: chain(&error) },
-        Err(_) => Removal::Unknown {
-            why: format!("the removal took longer than {} s", REMOVAL_LIMIT.as_secs()),
-        },
-    };
+) -> Removed {
+    let mut removal = destroy(&runtimes, &id).await;
+    let mut troubles = Vec::new();
+    if let Some(caches) = caches.filter(|_| removal.is_clean()) {
+        match end_caches(&caches, &mut troubles).await {
+            Ok(()) => {}
+            Err(why) => removal = Removal::Unknown { why },
+        }
+    }
     let removal = match note(&dir, removal.clone()).await {
         Ok(()) => removal,
         Err(error) => Removal::Unknown { why: chain(&error) },
@@ -42,7 +57,47 @@ pub(super) async fn remove(
             removal: removal.clone(),
         })
         .ok();
-    removal
+    Removed { removal, troubles }
+}
+
+pub(super) async fn destroy(runtimes: &Runtimes, id: &RuntimeId) -> Removal {
+    match tokio::time::timeout(REMOVAL_LIMIT, runtimes.destroy(id)).await {
+        Ok(Ok(Destroyed::Destroyed)) => Removal::Destroyed,
+        Ok(Ok(Destroyed::Gone)) => Removal::Gone,
+        Ok(Ok(Destroyed::Unknown { why })) => Removal::Unknown { why },
+        Ok(Ok(Destroyed::Stuck { why, remedy })) => Removal::Stuck { why, remedy },
+        // What isn't ours was not made by this job.
+        Ok(Err(error)) => Removal::Unknown { why: chain(&error) },
+        Err(_) => Removal::Unknown {
+            why: format!("the removal took longer than {} s", REMOVAL_LIMIT.as_secs()),
+        },
+    }
+}
+
+/// A commit that fails loses what the job wrote and nothing else; a volume that can't be removed is left behind.
+async fn end_caches(caches: &CacheEnds, troubles: &mut Vec<String>) -> Result<(), String> {
+    for of in &caches.uses {
+        if caches.at_end == AtEnd::Commit {
+            match caches.store.commit(of, Timestamp::now(), None).await {
+                Ok(_) => continue,
+                Err(error) => troubles.push(chain(&error)),
+            }
+        }
+        discard(&caches.store, &of.key.name, &of.volume()).await?;
+    }
+    Ok(())
+}
+
+/// Removes a working volume that no job writes to any more.
+pub(super) async fn discard(store: &CacheStore, cache: &str, volume: &str) -> Result<(), String> {
+    match store.discard_volume(cache, volume).await {
+        Ok(Discarded::InUse { used_by }) => Err(format!(
+            "volume {volume} of the cache {cache} is still used by {}",
+            used_by.join(", ")
+        )),
+        Ok(Discarded::Removed | Discarded::Gone | Discarded::IsCommitted) => Ok(()),
+        Err(error) => Err(chain(&error)),
+    }
 }
 
 /// Writes what became of a job's instance.

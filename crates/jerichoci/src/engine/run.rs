@@ -5,27 +5,24 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pika_cloud::{OwnedKind, Ownership, RuntimeMountKind};
-use pika_incus_guest_role::{GUEST_GID, GUEST_UID};
-use pika_runtime::{GuestOwner, ServerSeen};
+use pika_runtime::ServerSeen;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 
 use super::cancel::{Cancel, CancelLevel};
 use super::event::RunEvent;
 use super::job_task::{JobEnd, JobTask};
+use super::prepare::SnapshotTicket;
+use super::removal::Removed;
 use super::schedule::{Capacity, Decision, Schedule};
 use super::{Engine, EngineError, blocking};
+use crate::cache::{CachePolicy, CacheStore, Trust};
 use crate::job::JobSpec;
 use crate::outcome::{JobOutcome, RunVerdict};
 use crate::record::{
     JobResult, RUN_RECORD_SCHEMA_VERSION, Removal, RunDir, RunId, RunLock, RunRecord, RunState,
     Timings,
 };
-use crate::snapshot::{Snapshot, take_snapshot};
-
-/// How often a cache that another run holds is looked at.
-const VOLUME_LOCK_INTERVAL: Duration = Duration::from_millis(200);
 /// How long removals are waited for when a run is to stop at once.
 const REMOVAL_WAIT_AT_ONCE: Duration = Duration::from_secs(15);
 
@@ -38,6 +35,10 @@ pub struct RunRequest {
     pub capacity: Capacity,
     /// Whether others go on after a job that did not pass; the lanes decide where this is silent.
     pub keep_going: Option<bool>,
+    /// Whether what jobs that pass leave in their caches becomes what later jobs start from.
+    pub trust: Trust,
+    /// Path rules of untracked files that are taken though they look like secrets.
+    pub allow_untracked: Vec<String>,
 }
 
 /// How a run ended.
@@ -71,8 +72,8 @@ impl Engine {
             .map_err(|source| self.incus_error(source))?;
         let store = self.store.clone();
         blocking(move || store.prepare()).await?;
-        let _volumes = self
-            .lock_volumes(&request.jobs, &events, &mut cancel)
+        let _locks = self
+            .lock_caches(&request.jobs, &events, &mut cancel)
             .await?;
         let (record, dir, _lock) = self.begin(&request).await?;
         events
@@ -83,15 +84,20 @@ impl Engine {
             })
             .ok();
         let ready = tokio::try_join!(
-            self.snapshot(),
+            async {
+                let caches = self.caches(&request.jobs).await?;
+                let allowed = request.allow_untracked.clone();
+                let scanned = self.scan(caches.as_ref(), &request.jobs, allowed).await?;
+                Ok((caches, scanned))
+            },
             self.head(),
-            self.make_volumes(&request.jobs),
             self.look_ahead(&request.jobs),
         );
-        let (snapshot, head, servers) = match ready {
-            Ok((snapshot, head, (), servers)) => (snapshot, head, servers),
+        let (caches, scanned, head, servers) = match ready {
+            Ok(((caches, scanned), head, servers)) => (caches, scanned, head, servers),
             Err(error) => return Err(self.give_up(record, dir, error).await),
         };
+        let digest = scanned.digest.clone();
         let mut dispatcher = Dispatcher {
             engine: self,
             jobs: &request.jobs,
@@ -100,7 +106,9 @@ impl Engine {
             run: RunInFlight {
                 record,
                 dir,
-                snapshot_dir: snapshot.dir,
+                snapshot: SnapshotTicket::fill(scanned),
+                caches,
+                trust: request.trust,
                 servers,
             },
             results: BTreeMap::new(),
@@ -111,7 +119,7 @@ impl Engine {
             cancel,
         };
         dispatcher.run.record.head = head;
-        dispatcher.run.record.snapshot = Some(snapshot.digest);
+        dispatcher.run.record.snapshot = Some(digest);
         dispatcher.drive().await?;
         dispatcher.conclude().await
     }
@@ -123,6 +131,7 @@ impl Engine {
         let store = self.store.clone();
         let lanes: Vec<String> = request.jobs.iter().map(|job| job.lane.clone()).collect();
         let owner = self.owner.to_string();
+        let trusted = request.trust == Trust::Trusted;
         let begun = tokio::task::spawn_blocking(move || -> Result<_, EngineError> {
             let chance = uuid::Uuid::new_v4().as_fields().0;
             let now = Timestamp::now();
@@ -135,6 +144,7 @@ impl Engine {
                 finished_at: None,
                 head: None,
                 snapshot: None,
+                trusted,
                 owner,
                 lanes,
             };
@@ -144,139 +154,6 @@ impl Engine {
         begun.await.map_err(|error| EngineError::TaskLost {
             why: error.to_string(),
         })?
-    }
-
-    async fn head(&self) -> Result<Option<String>, EngineError> {
-        let repository = self.repository.clone();
-        let asked = tokio::task::spawn_blocking(move || repository.head());
-        Ok(asked.await.map_err(|error| EngineError::TaskLost {
-            why: error.to_string(),
-        })??)
-    }
-
-    /// Looks at the server once for all jobs that use one image, while the snapshot is taken. What can't be seen here
-    /// each job looks at for itself, and says what is wrong.
-    async fn look_ahead(
-        &self,
-        jobs: &[JobSpec],
-    ) -> Result<BTreeMap<String, ServerSeen>, EngineError> {
-        let by_image: BTreeMap<&str, &JobSpec> = jobs
-            .iter()
-            .map(|job| (job.image_alias.as_str(), job))
-            .collect();
-        let looks = by_image.into_values().map(|job| async move {
-            let incus = job.incus_config();
-            match self.runtimes.see_server(&incus).await {
-                Ok(seen) => Some((incus.image_alias, seen)),
-                Err(error) => {
-                    tracing::debug!(error = %super::chain(&error), "no look ahead");
-                    None
-                }
-            }
-        });
-        let seen = futures_util::future::join_all(looks).await;
-        Ok(seen.into_iter().flatten().collect())
-    }
-
-    async fn snapshot(&self) -> Result<Snapshot, EngineError> {
-        let (repository, dir) = (self.repository.clone(), self.store.snapshots_dir());
-        let taken = tokio::task::spawn_blocking(move || take_snapshot(&repository, &dir));
-        let snapshot = taken.await.map_err(|error| EngineError::TaskLost {
-            why: error.to_string(),
-        })??;
-        if snapshot.dir.to_str().is_none() {
-            return Err(EngineError::PathNotText { path: snapshot.dir });
-        }
-        Ok(snapshot)
-    }
-
-    /// Takes the locks of the caches that only one run at a time may use, in one order for all runs.
-    async fn lock_volumes(
-        &self,
-        jobs: &[JobSpec],
-        events: &UnboundedSender<RunEvent>,
-        cancel: &mut Cancel,
-    ) -> Result<Vec<RunLock>, EngineError> {
-        let volumes: BTreeSet<&str> = jobs
-            .iter()
-            .flat_map(|job| &job.exclusive_volumes)
-            .map(String::as_str)
-            .collect();
-        let mut locks = Vec::new();
-        for volume in volumes {
-            let mut told = false;
-            loop {
-                if let Some(lock) = self.store.try_lock_volume(volume)? {
-                    locks.push(lock);
-                    break;
-                }
-                if !told {
-                    told = true;
-                    let text =
-                        format!("waiting for another run that uses the cache volume {volume}");
-                    events.send(RunEvent::Note { text }).ok();
-                }
-                tokio::select! {
-                    () = cancel.reached(CancelLevel::Clean) => return Err(EngineError::CancelledEarly),
-                    () = tokio::time::sleep(VOLUME_LOCK_INTERVAL) => {}
-                }
-            }
-        }
-        Ok(locks)
-    }
-
-    /// Makes the cache volumes that aren't there yet.
-    async fn make_volumes(&self, jobs: &[JobSpec]) -> Result<(), EngineError> {
-        let mounts = jobs.iter().flat_map(|job| &job.mounts);
-        let caches = mounts.filter(|mount| mount.kind == RuntimeMountKind::Cache);
-        let volumes: BTreeSet<&str> = caches.map(|mount| mount.source.as_str()).collect();
-        if volumes.is_empty() {
-            return Ok(());
-        }
-        let pool = self.pool().await?;
-        // A cache outlives its runs, so it has no deadline that a janitor would go by.
-        let ownership = Ownership {
-            owner: self.owner.clone(),
-            kind: OwnedKind::Cache,
-            generation: 1,
-            guest_role: None,
-            deadline: None,
-        };
-        let guest_owner = GuestOwner {
-            uid: GUEST_UID,
-            gid: GUEST_GID,
-        };
-        for volume in volumes {
-            let project = &self.operator.incus.project;
-            let made =
-                self.runtimes
-                    .ensure_cache_volume(project, &pool, volume, &ownership, guest_owner);
-            made.await.map_err(|source| EngineError::CacheVolume {
-                volume: volume.to_owned(),
-                source: Box::new(source),
-            })?;
-        }
-        Ok(())
-    }
-
-    /// The configured pool, or the one that the profile's root disk is in.
-    async fn pool(&self) -> Result<String, EngineError> {
-        if let Some(pool) = &self.operator.incus.pool {
-            return Ok(pool.clone());
-        }
-        let profile = self.operator.incus.profile.clone();
-        let found = self
-            .client
-            .profile(&profile)
-            .await
-            .map_err(|source| self.incus_error(source))?;
-        let root = found
-            .value
-            .devices
-            .values()
-            .find(|device| device.get("path").is_some_and(|path| path == "/"));
-        root.and_then(|root| root.get("pool").cloned())
-            .ok_or(EngineError::PoolUnknown { profile })
     }
 
     /// Ends a run that could not start its first job.
@@ -302,7 +179,9 @@ impl Engine {
 struct RunInFlight {
     record: RunRecord,
     dir: RunDir,
-    snapshot_dir: PathBuf,
+    snapshot: SnapshotTicket,
+    caches: Option<CacheStore>,
+    trust: Trust,
     /// What was seen of the server, by image alias.
     servers: BTreeMap<String, ServerSeen>,
 }
@@ -318,7 +197,7 @@ struct Dispatcher<'a> {
     results: BTreeMap<usize, JobResult>,
     troubles: Vec<String>,
     running: JoinSet<(usize, Result<JobEnd, EngineError>)>,
-    removals: JoinSet<(String, Removal)>,
+    removals: JoinSet<(String, Removed)>,
     events: UnboundedSender<RunEvent>,
     cancel: Cancel,
 }
@@ -359,7 +238,9 @@ impl Dispatcher<'_> {
             job,
             run_id: self.run.record.run_id.clone(),
             dir,
-            snapshot_dir: self.run.snapshot_dir.clone(),
+            snapshot: self.run.snapshot.clone(),
+            caches: self.run.caches.clone(),
+            trust: self.run.trust,
             server: self.run.servers.get(&self.jobs[index].image_alias).cloned(),
             events: self.events.clone(),
             cancel: self.cancel.clone(),
@@ -418,16 +299,25 @@ impl Dispatcher<'_> {
         );
         if let Some(removal) = end.removal {
             self.removals.spawn(async move {
-                let removal = removal.await.unwrap_or_else(|error| Removal::Unknown {
-                    why: error.to_string(),
+                let removed = removal.await.unwrap_or_else(|error| Removed {
+                    removal: Removal::Unknown {
+                        why: error.to_string(),
+                    },
+                    troubles: Vec::new(),
                 });
-                (lane, removal)
+                (lane, removed)
             });
         }
         Ok(())
     }
 
-    fn take_removal(&mut self, removed: Result<(String, Removal), tokio::task::JoinError>) {
+    fn take_removal(&mut self, removed: Result<(String, Removed), tokio::task::JoinError>) {
+        let removed = removed.map(|(lane, removed)| {
+            let troubles = removed.troubles.into_iter();
+            self.troubles
+                .extend(troubles.map(|trouble| format!("lane {lane}: {trouble}")));
+            (lane, removed.removal)
+        });
         match removed {
             Ok((_, removal)) if removal.is_clean() => {}
             Ok((lane, Removal::Stuck { why, remedy })) => {
@@ -460,6 +350,17 @@ impl Dispatcher<'_> {
         blocking(move || dir.write(&record)).await?;
         self.events.send(RunEvent::Verdict { verdict }).ok();
         self.await_removals().await;
+        self.evict_caches().await;
+        if let Ok(snapshot) = self.run.snapshot.ready().await
+            && self.run.record.snapshot.as_ref() != Some(&snapshot.digest)
+        {
+            // Files changed while the snapshot was taken: the record tells what the jobs saw.
+            self.run.record.snapshot = Some(snapshot.digest.clone());
+            let mut record = self.run.dir.read()?;
+            record.snapshot.clone_from(&self.run.record.snapshot);
+            let dir = self.run.dir.clone();
+            blocking(move || dir.write(&record)).await?;
+        }
         let run_id = self.run.record.run_id.clone();
         if self.run.dir.is_clean()? {
             self.engine.store.settle(&run_id)?;
@@ -471,6 +372,18 @@ impl Dispatcher<'_> {
             results,
             troubles: self.troubles,
         })
+    }
+
+    /// Removes what newer generations made superfluous.
+    async fn evict_caches(&mut self) {
+        let (Some(caches), Trust::Trusted) = (&self.run.caches, self.run.trust) else {
+            return;
+        };
+        let (policy, pinned) = (CachePolicy::default(), BTreeSet::new());
+        match caches.evict(Timestamp::now(), &policy, &pinned).await {
+            Ok(report) => self.troubles.extend(report.problems),
+            Err(error) => self.troubles.push(super::chain(&error)),
+        }
     }
 
     async fn await_removals(&mut self) {

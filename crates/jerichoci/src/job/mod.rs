@@ -15,15 +15,15 @@ use std::time::Duration;
 use pika_cloud::{
     Deadlines, GuestRequest, IncusRuntimeConfig, InstanceType, OutputCollectionPolicy,
     RuntimeIdentity, RuntimeMount, RuntimeMountKind, RuntimeMountMode, RuntimeResources,
-    RuntimeSpec, ci_instance_name,
+    RuntimeSpec, WorkspaceMode, ci_instance_name,
 };
 use pika_incus_guest_role::{IncusGuestRole, SNAPSHOT_GUEST_PATH};
-use sha2::{Digest, Sha256};
 
 pub use error::{JobError, JobProblem};
 pub use quote::shell_join;
 pub use role::{GUEST_ROLE_ENV, GuestRoleOverrideError, parse_guest_role_override};
 
+use crate::cache::{CacheKey, CacheUse, Trust};
 use crate::lanes::{Lane, LaneRunner, Section, Workspace};
 use crate::operator::{CacheScope, OperatorConfig};
 use crate::record::RunId;
@@ -86,10 +86,12 @@ pub struct JobSpec {
     pub env: BTreeMap<String, String>,
     /// Whether the command runs as root of its instance.
     pub run_as_root: bool,
-    /// Everything mounted beside the snapshot.
+    /// Host directories mounted beside the snapshot.
     pub mounts: Vec<RuntimeMount>,
-    /// Volumes that only one run at a time may use.
-    pub exclusive_volumes: Vec<String>,
+    /// Caches, each a clone of its own for the job.
+    pub caches: Vec<JobCache>,
+    /// Whether the command may write into its copy of the source.
+    pub workspace: Workspace,
     /// Globs of the files to keep.
     pub artifacts: Vec<String>,
     /// Incus project, profile and pool.
@@ -98,12 +100,37 @@ pub struct JobSpec {
     storage_pool: Option<String>,
 }
 
+/// A cache that a job uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobCache {
+    /// What it is known by.
+    pub key: CacheKey,
+    /// What the names of its volumes begin with.
+    pub volume_prefix: String,
+    /// Where the job sees it.
+    pub guest_path: String,
+    /// Whether runs may use it at the same time.
+    pub concurrent_runs: bool,
+}
+
+/// What a use of a job's caches goes by, beside the job itself.
+#[derive(Debug, Clone)]
+pub struct CacheTerms {
+    /// Whether what the job leaves may be read by others.
+    pub trust: Trust,
+    /// The manifest of the source that the job sees.
+    pub basis: Option<String>,
+    /// When a janitor may take the working volumes, if nobody else did.
+    pub deadline: jiff::Timestamp,
+}
+
 impl JobSpec {
     /// Chooses everything for `lane`.
     pub fn new(section: Section, lane: &Lane, context: &JobContext<'_>) -> Result<Self, JobError> {
         let operator = context.operator;
         let mut problems = not_supported_yet(lane);
-        let (mounts, exclusive_volumes) = named_mounts(lane, context, &mut problems);
+        let mounts = named_mounts(lane, context, &mut problems);
+        let caches = named_caches(lane, context, &mut problems);
         let guest_role = context
             .role_override
             .or(lane.guest_role)
@@ -136,7 +163,8 @@ impl JobSpec {
             env: lane.env.clone(),
             run_as_root: lane.run_as_root,
             mounts,
-            exclusive_volumes,
+            caches,
+            workspace: lane.workspace,
             artifacts: lane.artifacts.clone(),
             project: operator.incus.project.clone(),
             profile: operator.incus.profile.clone(),
@@ -159,9 +187,9 @@ impl JobSpec {
 
     /// The spec with ids of no run, to find what is wrong before anything starts.
     pub(crate) fn probe(&self) -> RuntimeSpec {
-        self.spec(
-            "probe".to_owned(),
-            ci_instance_name("probe", &self.lane, 1),
+        self.runtime_spec(
+            &RunId::new(jiff::Timestamp::UNIX_EPOCH, 0),
+            1,
             Path::new("/snapshot"),
         )
     }
@@ -169,11 +197,42 @@ impl JobSpec {
     /// The runtime of one attempt at the job, with the snapshot at `snapshot_dir`.
     pub fn runtime_spec(&self, run_id: &RunId, attempt: u32, snapshot_dir: &Path) -> RuntimeSpec {
         let runtime_id = self.runtime_id(run_id, attempt);
-        self.spec(
+        let mut spec = self.spec(
             runtime_id,
             ci_instance_name(run_id.as_str(), &self.lane, attempt),
             snapshot_dir,
-        )
+        );
+        let terms = CacheTerms {
+            trust: Trust::Untrusted,
+            basis: None,
+            deadline: jiff::Timestamp::UNIX_EPOCH,
+        };
+        // Names depend on run, job and attempt alone.
+        let uses = self.cache_uses(run_id, attempt, &terms);
+        let caches = self.caches.iter().zip(uses);
+        spec.mounts.extend(caches.map(|(cache, of)| RuntimeMount {
+            kind: RuntimeMountKind::Cache,
+            guest_path: cache.guest_path.clone(),
+            source: of.volume(),
+            mode: RuntimeMountMode::ReadWrite,
+            required: true,
+        }));
+        spec
+    }
+
+    /// One attempt's use of each of the job's caches.
+    pub fn cache_uses(&self, run_id: &RunId, attempt: u32, terms: &CacheTerms) -> Vec<CacheUse> {
+        let of = |cache: &JobCache| CacheUse {
+            key: cache.key.clone(),
+            volume_prefix: cache.volume_prefix.clone(),
+            run_id: run_id.clone(),
+            lane: self.lane.clone(),
+            attempt,
+            trust: terms.trust,
+            basis: terms.basis.clone(),
+            deadline: terms.deadline,
+        };
+        self.caches.iter().map(of).collect()
     }
 
     /// The runtime's id: run, job, and the attempt from the second on.
@@ -233,11 +292,11 @@ impl JobSpec {
         request.env = self.env.clone();
         // What is in a cache comes from somewhere: such a lane starts with the network up. Others start
         // as soon as the guest does.
-        let has_caches = self
-            .mounts
-            .iter()
-            .any(|mount| mount.kind == RuntimeMountKind::Cache);
-        request.wait_for_network_secs = has_caches.then_some(NETWORK_WAIT_SECS);
+        request.wait_for_network_secs = (!self.caches.is_empty()).then_some(NETWORK_WAIT_SECS);
+        request.workspace = match self.workspace {
+            Workspace::ReadOnly => WorkspaceMode::ReadOnly,
+            Workspace::Writable => WorkspaceMode::Writable,
+        };
         request
             .env
             .entry(ARTIFACTS_ENV.to_owned())
@@ -252,10 +311,6 @@ fn not_supported_yet(lane: &Lane) -> Vec<JobProblem> {
     let used = [
         ("retry", lane.retry > 0),
         ("reports", !lane.reports.is_empty()),
-        (
-            "workspace = \"writable\"",
-            lane.workspace == Workspace::Writable,
-        ),
         ("outputs", !lane.outputs.is_empty()),
         ("inputs", !lane.inputs.is_empty()),
         (
@@ -274,9 +329,9 @@ fn named_mounts(
     lane: &Lane,
     context: &JobContext<'_>,
     problems: &mut Vec<JobProblem>,
-) -> (Vec<RuntimeMount>, Vec<String>) {
+) -> Vec<RuntimeMount> {
     let operator = context.operator;
-    let (mut mounts, mut exclusive) = (Vec::new(), Vec::new());
+    let mut mounts = Vec::new();
     for name in &lane.mounts {
         let Some(mount) = operator.mounts.get(name) else {
             let known = operator.mounts.keys().cloned().collect();
@@ -294,6 +349,16 @@ fn named_mounts(
             required: true,
         });
     }
+    mounts
+}
+
+fn named_caches(
+    lane: &Lane,
+    context: &JobContext<'_>,
+    problems: &mut Vec<JobProblem>,
+) -> Vec<JobCache> {
+    let operator = context.operator;
+    let mut caches = Vec::new();
     for name in &lane.caches {
         let Some(cache) = operator.caches.get(name) else {
             let known = operator.caches.keys().cloned().collect();
@@ -303,27 +368,24 @@ fn named_mounts(
             });
             continue;
         };
-        let lane_part = match cache.scope {
-            CacheScope::Shared => "",
-            CacheScope::Lane => lane.id.as_str(),
-        };
         let whose = if cache.concurrent_runs {
             context.owner
         } else {
             context.store_tag
         };
-        let digest = Sha256::digest(format!("{whose}:{lane_part}").as_bytes());
-        let volume = format!("{}-{}", cache.volume, hex::encode(&digest[..4]));
-        if !cache.concurrent_runs {
-            exclusive.push(volume.clone());
-        }
-        mounts.push(RuntimeMount {
-            kind: RuntimeMountKind::Cache,
+        caches.push(JobCache {
+            key: CacheKey {
+                name: name.clone(),
+                whose: whose.to_owned(),
+                lane: match cache.scope {
+                    CacheScope::Shared => None,
+                    CacheScope::Lane => Some(lane.id.clone()),
+                },
+            },
+            volume_prefix: cache.volume.clone(),
             guest_path: cache.guest_path.clone(),
-            source: volume,
-            mode: RuntimeMountMode::ReadWrite,
-            required: true,
+            concurrent_runs: cache.concurrent_runs,
         });
     }
-    (mounts, exclusive)
+    caches
 }

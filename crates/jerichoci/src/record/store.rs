@@ -164,10 +164,9 @@ impl RunStore {
         }
     }
 
-    /// Takes the lock of a cache volume that only one run at a time may use, or tells that another
-    /// living process has it.
-    pub fn try_lock_volume(&self, volume: &str) -> Result<Option<RunLock>, StoreError> {
-        try_lock(&self.locks_dir().join(format!("volume-{volume}")))
+    /// Takes the lock of a cache that only one run at a time may use, or tells that another living process has it.
+    pub fn try_lock_cache(&self, cache: &str) -> Result<Option<RunLock>, StoreError> {
+        try_lock(&self.locks_dir().join(format!("cache-{cache}")))
     }
 
     /// Makes the folder of a new run and takes its lock.

@@ -35,6 +35,9 @@ pub struct RunRecord {
     /// Digest of the snapshot, once it was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,
+    /// Whether what its jobs leave in caches may be read by others.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trusted: bool,
     /// The owner label of what the run creates in Incus.
     pub owner: String,
     /// The lanes, in the order asked.
@@ -83,10 +86,24 @@ pub struct JobRecord {
     pub guest_role: Option<String>,
     /// Image alias.
     pub image_alias: String,
+    /// Working volumes of the job's caches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cache_volumes: Vec<CacheVolumeRecord>,
     /// Ties the result to this attempt.
     pub nonce: String,
     /// When the job was taken up.
     pub started_at: Timestamp,
+}
+
+/// A volume that a job writes to as its cache.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheVolumeRecord {
+    /// The cache's name.
+    pub cache: String,
+    /// The storage pool.
+    pub pool: String,
+    /// The volume.
+    pub volume: String,
 }
 
 /// `result.json`

@@ -32,6 +32,11 @@ pub struct ManifestIdError {
 }
 
 impl ManifestId {
+    /// No manifest has it: the base of what was built from something that nobody knows.
+    pub fn of_nothing_known() -> Self {
+        Self("0".repeat(64))
+    }
+
     /// The hex digits.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -16,6 +16,7 @@ fn record(chance: u32) -> RunRecord {
         finished_at: None,
         head: None,
         snapshot: None,
+        trusted: false,
         owner: "o".into(),
         lanes: vec!["a".into()],
     }

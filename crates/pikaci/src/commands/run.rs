@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
 
+use jerichoci::cache::Trust;
 use jerichoci::engine::{CancelLevel, CancelSource, RunRequest, RunSummary};
 use jerichoci::host::HostFacts;
 use jerichoci::job::JobSpec;
@@ -53,10 +54,17 @@ pub(crate) async fn run(global: &Global, arguments: RunArguments) -> Result<Exit
         (_, true) => Some(true),
         _ => None,
     };
+    let discards_caches = !arguments.trusted && jobs.iter().any(|job| !job.caches.is_empty());
     let request = RunRequest {
         jobs,
         capacity,
         keep_going,
+        trust: if arguments.trusted {
+            Trust::Trusted
+        } else {
+            Trust::Untrusted
+        },
+        allow_untracked: arguments.allow_untracked.clone(),
     };
     let began = std::time::Instant::now();
     let summary = drive(&context, request, show(&arguments)).await?;
@@ -75,6 +83,9 @@ pub(crate) async fn run(global: &Global, arguments: RunArguments) -> Result<Exit
     }
     for trouble in &summary.troubles {
         talk::warn(trouble);
+    }
+    if discards_caches {
+        talk::hint("--trusted keeps what lanes leave in their caches for the next run");
     }
     Ok(exit)
 }

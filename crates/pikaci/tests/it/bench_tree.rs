@@ -109,6 +109,13 @@ impl Tree {
         std::fs::read(self.newest_run().join("jobs").join(lane).join("log")).unwrap_or_default()
     }
 
+    /// Adds to the operator's configuration.
+    pub(crate) fn configure(&self, text: &str) {
+        let mut all = std::fs::read_to_string(&self.config).expect("readable");
+        all.push_str(text);
+        std::fs::write(&self.config, all).expect("writable");
+    }
+
     pub(crate) fn config(&self) -> &Path {
         &self.config
     }

@@ -1,7 +1,9 @@
 //! The command line on a real Incus daemon.
 
 mod bench_tree;
+mod caches;
 mod interruptions;
 mod many;
 mod outcomes;
 mod refusals;
+mod source;

@@ -1,0 +1,237 @@
+//! What a run needs before its first job: locks of caches, what is in them, the snapshot, a look at the server.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pika_runtime::ServerSeen;
+use tokio::sync::{mpsc::UnboundedSender, watch};
+
+use super::cancel::{Cancel, CancelLevel};
+use super::event::RunEvent;
+use super::{Engine, EngineError, chain};
+use crate::cache::{CacheStore, rules};
+use crate::job::JobSpec;
+use crate::record::RunLock;
+use crate::snapshot::{ManifestId, Recycle, ScanOptions, Scanned, Snapshot, SnapshotStore, scan};
+
+/// How often a cache that another run holds is looked at.
+const VOLUME_LOCK_INTERVAL: Duration = Duration::from_millis(200);
+
+/// A snapshot that fills up while instances start.
+#[derive(Clone)]
+pub(super) struct SnapshotTicket {
+    /// What the scan told; what files changed meanwhile is in the snapshot.
+    dir: std::path::PathBuf,
+    manifest_id: ManifestId,
+    filled: watch::Receiver<Option<Filled>>,
+}
+
+/// How the filling ended. Holding the snapshot keeps it from being removed.
+type Filled = Result<Arc<Snapshot>, String>;
+
+impl SnapshotTicket {
+    /// Fills it off the asynchronous threads.
+    pub(super) fn fill(scanned: Scanned) -> Self {
+        let (sender, filled) = watch::channel(None);
+        let ticket = Self {
+            dir: scanned.dir.clone(),
+            manifest_id: scanned.manifest_id.clone(),
+            filled,
+        };
+        tokio::task::spawn_blocking(move || {
+            let filled = scanned.fill().map(Arc::new);
+            // A run that is over needs it no more.
+            sender
+                .send(Some(filled.map_err(|error| chain(&error))))
+                .ok();
+        });
+        ticket
+    }
+
+    /// The directory to mount now.
+    pub(super) fn dir(&self) -> std::path::PathBuf {
+        match self.filled.borrow().as_ref() {
+            Some(Ok(snapshot)) => snapshot.dir.clone(),
+            _ => self.dir.clone(),
+        }
+    }
+
+    /// The manifest as far as it is known.
+    pub(super) fn manifest_id(&self) -> ManifestId {
+        match self.filled.borrow().as_ref() {
+            Some(Ok(snapshot)) => snapshot.manifest_id.clone(),
+            _ => self.manifest_id.clone(),
+        }
+    }
+
+    /// Waits until every file is there.
+    pub(super) async fn ready(&mut self) -> Filled {
+        match self.filled.wait_for(Option::is_some).await {
+            Ok(filled) => filled
+                .clone()
+                .unwrap_or_else(|| Err("nothing was filled".to_owned())),
+            Err(_) => Err("the filling of the snapshot ended early".to_owned()),
+        }
+    }
+}
+
+impl Engine {
+    pub(super) async fn head(&self) -> Result<Option<String>, EngineError> {
+        let repository = self.repository.clone();
+        let asked = tokio::task::spawn_blocking(move || repository.head());
+        Ok(asked.await.map_err(|error| EngineError::TaskLost {
+            why: error.to_string(),
+        })??)
+    }
+
+    /// Looks at the server once for all jobs that use one image, while the snapshot is taken. What can't be seen here
+    /// each job looks at for itself, and says what is wrong.
+    pub(super) async fn look_ahead(
+        &self,
+        jobs: &[JobSpec],
+    ) -> Result<BTreeMap<String, ServerSeen>, EngineError> {
+        let by_image: BTreeMap<&str, &JobSpec> = jobs
+            .iter()
+            .map(|job| (job.image_alias.as_str(), job))
+            .collect();
+        let looks = by_image.into_values().map(|job| async move {
+            let incus = job.incus_config();
+            match self.runtimes.see_server(&incus).await {
+                Ok(seen) => Some((incus.image_alias, seen)),
+                Err(error) => {
+                    tracing::debug!(error = %chain(&error), "no look ahead");
+                    None
+                }
+            }
+        });
+        let seen = futures_util::future::join_all(looks).await;
+        Ok(seen.into_iter().flatten().collect())
+    }
+
+    /// Scans the work tree. Files get new times where one of the caches that the jobs meet was built from other content.
+    pub(super) async fn scan(
+        &self,
+        caches: Option<&CacheStore>,
+        jobs: &[JobSpec],
+        allow_untracked: Vec<String>,
+    ) -> Result<Scanned, EngineError> {
+        let bases = match caches {
+            Some(caches) => bases(caches, jobs).await?,
+            None => Vec::new(),
+        };
+        let repository = self.repository.clone();
+        let store = SnapshotStore::at(&self.store.snapshots_dir());
+        let scanned = tokio::task::spawn_blocking(move || {
+            let options = ScanOptions {
+                bases: &bases,
+                allow_untracked: &allow_untracked,
+                recycle: Recycle::Never,
+            };
+            scan(&repository, &store, &options)
+        });
+        let scanned = scanned.await.map_err(|error| EngineError::TaskLost {
+            why: error.to_string(),
+        })??;
+        if scanned.dir.to_str().is_none() {
+            return Err(EngineError::PathNotText { path: scanned.dir });
+        }
+        Ok(scanned)
+    }
+
+    /// Takes the locks of the caches that only one run at a time may use, in one order for all runs. No other run
+    /// commits to such a cache between the scan and the jobs, so the times of the snapshot fit what they meet.
+    pub(super) async fn lock_caches(
+        &self,
+        jobs: &[JobSpec],
+        events: &UnboundedSender<RunEvent>,
+        cancel: &mut Cancel,
+    ) -> Result<Vec<RunLock>, EngineError> {
+        let caches: BTreeSet<String> = jobs
+            .iter()
+            .flat_map(|job| &job.caches)
+            .filter(|cache| !cache.concurrent_runs)
+            .map(|cache| format!("{}-{}", cache.key.name, cache.key.digest()))
+            .collect();
+        let mut locks = Vec::new();
+        for cache in caches {
+            let mut told = false;
+            loop {
+                if let Some(lock) = self.store.try_lock_cache(&cache)? {
+                    locks.push(lock);
+                    break;
+                }
+                if !told {
+                    told = true;
+                    let text = format!("waiting for another run that uses the cache {cache}");
+                    events.send(RunEvent::Note { text }).ok();
+                }
+                tokio::select! {
+                    () = cancel.reached(CancelLevel::Clean) => return Err(EngineError::CancelledEarly),
+                    () = tokio::time::sleep(VOLUME_LOCK_INTERVAL) => {}
+                }
+            }
+        }
+        Ok(locks)
+    }
+
+    /// The caches of the jobs' pool, if any job has one.
+    pub(super) async fn caches(&self, jobs: &[JobSpec]) -> Result<Option<CacheStore>, EngineError> {
+        if jobs.iter().all(|job| job.caches.is_empty()) {
+            return Ok(None);
+        }
+        Ok(Some(CacheStore {
+            runtimes: self.runtimes.clone(),
+            project: self.operator.incus.project.clone(),
+            pool: self.pool().await?,
+            allow_full_copy: self.operator.incus.allow_full_cache_copies,
+            volume_bytes_max: None,
+        }))
+    }
+
+    /// The configured pool, or the one that the profile's root disk is in.
+    async fn pool(&self) -> Result<String, EngineError> {
+        if let Some(pool) = &self.operator.incus.pool {
+            return Ok(pool.clone());
+        }
+        let profile = self.operator.incus.profile.clone();
+        let found = self
+            .client
+            .profile(&profile)
+            .await
+            .map_err(|source| self.incus_error(source))?;
+        let root = found
+            .value
+            .devices
+            .values()
+            .find(|device| device.get("path").is_some_and(|path| path == "/"));
+        root.and_then(|root| root.get("pool").cloned())
+            .ok_or(EngineError::PoolUnknown { profile })
+    }
+}
+
+/// The snapshots that what the jobs will find in their caches was built from. What was built from nothing that is known
+/// counts as built from something else than the work tree has.
+async fn bases(caches: &CacheStore, jobs: &[JobSpec]) -> Result<Vec<ManifestId>, EngineError> {
+    let keys: BTreeSet<_> = jobs
+        .iter()
+        .flat_map(|job| &job.caches)
+        .filter(|cache| !cache.concurrent_runs)
+        .map(|cache| &cache.key)
+        .collect();
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let generations = caches.list().await.map_err(EngineError::Cache)?;
+    let newest = keys
+        .into_iter()
+        .filter_map(|key| rules::newest(key, &generations));
+    let bases: BTreeSet<ManifestId> = newest
+        .map(|generation| {
+            let basis = generation.labels.basis.as_deref();
+            basis.and_then(|basis| basis.parse().ok())
+        })
+        .map(|basis| basis.unwrap_or_else(ManifestId::of_nothing_known))
+        .collect();
+    Ok(bases.into_iter().collect())
+}
