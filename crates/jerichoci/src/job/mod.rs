@@ -317,7 +317,6 @@ fn not_supported_yet(lane: &Lane) -> Vec<JobProblem> {
             "runner = \"ssh:...\"",
             matches!(lane.runner, LaneRunner::Ssh(_)),
         ),
-        ("matrix", !lane.matrix.is_empty()),
     ];
     used.into_iter()
         .filter(|(_, is_used)| *is_used)

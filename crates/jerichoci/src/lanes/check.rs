@@ -7,6 +7,7 @@ use pika_cloud::InstanceType;
 use pika_incus_guest_role::IncusGuestRole;
 use toml::Spanned;
 
+use super::matrix;
 use super::raw::{KNOWN_KEYS, RawFile, RawLane};
 use super::{
     LANE_ID_BYTES_MAX, LANE_TIMEOUT_MAX, LANES_FILE_BYTES_MAX, LANES_MAX, Lane, LaneRunner,
@@ -48,13 +49,13 @@ pub(super) fn parse(name: &str, source: &str) -> Result<LanesFile, LanesError> {
     })
 }
 
-struct Checker<'a> {
+pub(super) struct Checker<'a> {
     source: &'a str,
     problems: Vec<Problem>,
 }
 
 impl Checker<'_> {
-    fn refuse(&mut self, span: Range<usize>, message: impl Into<String>) {
+    pub(super) fn refuse(&mut self, span: Range<usize>, message: impl Into<String>) {
         self.problems.push(Problem::at(self.source, span, message));
     }
 
@@ -130,7 +131,11 @@ impl Checker<'_> {
             }
         }
         self.needs(section, &lanes, &spans);
-        lanes
+        if self.problems.is_empty() {
+            matrix::expand(lanes)
+        } else {
+            lanes
+        }
     }
 
     fn needs(
@@ -182,14 +187,7 @@ impl Checker<'_> {
                 "an empty `paths` never matches; leave the key out for a lane that always runs";
             self.refuse(raw.id.span(), message);
         }
-        for (name, values) in &raw.matrix {
-            if values.get_ref().is_empty() {
-                self.refuse(
-                    values.span(),
-                    format!("matrix `{}` has no values", name.get_ref()),
-                );
-            }
-        }
+        self.matrix(&raw);
         if let Some(retry) = raw
             .retry
             .as_ref()
@@ -264,6 +262,7 @@ impl Checker<'_> {
                 .into_iter()
                 .map(|(name, values)| (name.into_inner(), values.into_inner()))
                 .collect(),
+            variant: None,
             keep_going: raw.keep_going.unwrap_or(true),
             id,
         }

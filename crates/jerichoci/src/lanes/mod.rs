@@ -7,6 +7,8 @@
 mod check;
 mod duration;
 mod error;
+mod matrix;
+mod matrix_check;
 mod raw;
 
 use std::collections::BTreeMap;
@@ -18,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use error::LanesError;
+pub use matrix::Variant;
 
 /// Where the lanes file is, relative to the repository root.
 pub const LANES_FILE_PATH: &str = "ci/forge-lanes.toml";
@@ -48,6 +51,13 @@ impl LanesFile {
     /// shape stops at its first problem.
     pub fn parse(name: &str, source: &str) -> Result<Self, LanesError> {
         check::parse(name, source)
+    }
+
+    /// The lanes that an id names: one, or all variants of the lane that has them.
+    pub fn named(&self, section: Section, id: &str) -> Vec<&Lane> {
+        let is_named =
+            |lane: &&Lane| lane.id == id || lane.variant.as_ref().is_some_and(|of| of.lane == id);
+        self.lanes(section).iter().filter(is_named).collect()
     }
 
     /// The lanes of one section.
@@ -141,8 +151,11 @@ pub struct Lane {
     pub mounts: Vec<String>,
     /// What runs the lane.
     pub runner: LaneRunner,
-    /// Variants of the lane: each name with its values.
+    /// Names with their values, of which each combination is a lane of its own. Empty in what a lanes file gives: there
+    /// the variants stand in its place.
     pub matrix: BTreeMap<String, Vec<String>>,
+    /// What the lane is a variant of.
+    pub variant: Option<Variant>,
     /// Whether other lanes still start after this one failed.
     pub keep_going: bool,
 }

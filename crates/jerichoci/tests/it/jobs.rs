@@ -192,7 +192,6 @@ fn what_is_not_supported_is_refused_and_never_ignored() {
         ("outputs = [\"x\"]", "outputs"),
         ("inputs = [\"x\"]", "inputs"),
         ("runner = \"ssh:mac\"", "runner"),
-        ("matrix = { os = [\"a\"] }", "matrix"),
     ] {
         let text = refusal(keys);
         assert!(

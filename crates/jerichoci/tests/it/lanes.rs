@@ -226,6 +226,17 @@ fn single_rules() {
         ("guest_role = \"pikaci\"", "pikaci"),
         ("paths = []", "never matches"),
         ("matrix = { os = [] }", "no values"),
+        ("matrix = { os = [\"a/b\"] }", "a value of a matrix has"),
+        ("matrix = { os = [\"a\", \"A\"] }", "listed twice"),
+        ("matrix = { \"o s\" = [\"a\"] }", "a name of a matrix has"),
+        (
+            "matrix = { os = [\"a\"] }\nenv = { X = \"{{matrix.arch}}\" }",
+            "the matrix has no `arch`; it has os",
+        ),
+        (
+            "matrix = { a = [\"1\"], b = [\"1\"], c = [\"1\"], d = [\"1\"], e = [\"1\"] }",
+            "at most 4 names",
+        ),
         ("title = \" \"", "`title` is empty"),
         ("caches = [\"a\", \"a\"]", "listed twice"),
         ("needs = [\"a\"]", "needs itself"),
@@ -240,6 +251,38 @@ fn single_rules() {
             "{keys}: {text}"
         );
     }
+}
+
+#[test]
+fn a_matrix_makes_a_lane_of_each_combination() {
+    let keys = "title = \"Test\"\nmatrix = { rust = [\"1.95\", \"beta\"], os = [\"debian\"] }\nenv = { RUST = \"{{matrix.rust}}\" }\nneeds = [\"first\"]";
+    let source = format!(
+        "version = 1\n[[branch.lanes]]\nid = \"first\"\ncommand = [\"true\"]\nmatrix = {{ x = [\"1\", \"2\"] }}\n\
+         [[branch.lanes]]\nid = \"t\"\ncommand = [\"run\", \"{{{{matrix.os}}}}-{{{{matrix.rust}}}}\"]\n{keys}\n"
+    );
+    let file = LanesFile::parse("f", &source).expect("parses");
+    let shown: Vec<String> = file
+        .branch
+        .iter()
+        .map(|lane| {
+            let (command, needs) = (lane.command.join(" "), lane.needs.join(" "));
+            format!(
+                "{} | {} | {command} | {needs} | {:?}",
+                lane.id, lane.title, lane.env
+            )
+        })
+        .collect();
+    insta::assert_snapshot!(shown.join("\n"), @r#"
+    first@x=1 | first (1) | true |  | {"PIKACI_MATRIX_X": "1"}
+    first@x=2 | first (2) | true |  | {"PIKACI_MATRIX_X": "2"}
+    t@os=debian,rust=1.95 | Test (debian, 1.95) | run debian-1.95 | first@x=1 first@x=2 | {"PIKACI_MATRIX_OS": "debian", "PIKACI_MATRIX_RUST": "1.95", "RUST": "1.95"}
+    t@os=debian,rust=beta | Test (debian, beta) | run debian-beta | first@x=1 first@x=2 | {"PIKACI_MATRIX_OS": "debian", "PIKACI_MATRIX_RUST": "beta", "RUST": "beta"}
+    "#);
+    let named = |id| file.named(jerichoci::lanes::Section::Branch, id).len();
+    assert_eq!(
+        (named("t"), named("t@os=debian,rust=beta"), named("x")),
+        (2, 1, 0)
+    );
 }
 
 #[test]
