@@ -1,14 +1,16 @@
 //! Which job starts next: needs, concurrency groups, slots and memory.
 //!
-//! Pure. Each job is waiting, running or ended; [`Schedule::next`] turns waiting ones into running or
-//! ended ones, [`Schedule::ended`] takes what the executor reports.
+//! Pure. Each job is waiting, running, resting before another attempt, or ended; [`Schedule::next`] turns waiting ones
+//! into running or ended ones, [`Schedule::ended`] takes what the executor reports.
 //!
 //! ```text
 //! waiting --(needs passed, group free, slot and memory free)--> running --> ended
-//!    \--(a need did not pass, or the run stops early)-------------------------^  skipped
+//!  ^  \--(a need did not pass, or the run stops early)-------------|---------^  skipped
+//!  '------------------------ resting <--(did not pass, may retry)--'
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::job::JobSpec;
 use crate::outcome::JobOutcome;
@@ -25,8 +27,8 @@ pub struct Capacity {
 /// What to do about one job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// Start it now.
-    Start(usize),
+    /// Start this attempt of it now; attempts count from 1.
+    Start(usize, u32),
     /// It will not run.
     Skip(usize, String),
 }
@@ -35,6 +37,8 @@ pub(crate) enum Decision {
 enum State {
     Waiting,
     Running,
+    /// Between two attempts: it holds no slot.
+    Resting,
     Ended { passed: bool },
 }
 
@@ -44,8 +48,16 @@ struct Node {
     group: Option<String>,
     memory_mib: u64,
     keep_going: bool,
+    /// How often it may be tried again.
+    retries: u32,
+    /// The attempt that runs or comes next.
+    attempt: u32,
     state: State,
 }
+
+/// The first rest before another attempt; each further one is twice as long.
+const REST_FIRST: Duration = Duration::from_secs(1);
+const REST_MAX: Duration = Duration::from_secs(60);
 
 /// The jobs of one run.
 pub(crate) struct Schedule {
@@ -64,6 +76,8 @@ impl Schedule {
             group: job.concurrency_group.clone(),
             memory_mib: job.resources.memory_mib.unwrap_or(0).into(),
             keep_going: keep_going.unwrap_or(job.keep_going),
+            retries: job.retry,
+            attempt: 1,
             state: State::Waiting,
         };
         Self {
@@ -75,6 +89,9 @@ impl Schedule {
 
     /// What can be decided now, in the order of the run. Each decision is made once.
     pub(crate) fn next(&mut self) -> Vec<Decision> {
+        if self.stopped.is_some() {
+            self.end_resting();
+        }
         let mut decisions = Vec::new();
         // A skipped job can make another one skip, so this goes on until nothing changes.
         loop {
@@ -87,15 +104,22 @@ impl Schedule {
         for index in 0..self.nodes.len() {
             if self.nodes[index].state == State::Waiting && self.may_start(index) {
                 self.nodes[index].state = State::Running;
-                decisions.push(Decision::Start(index));
+                decisions.push(Decision::Start(index, self.nodes[index].attempt));
             }
         }
         decisions
     }
 
-    /// Notes how a job ended.
-    pub(crate) fn ended(&mut self, index: usize, outcome: &JobOutcome) {
+    /// Notes how an attempt at a job ended. `Some`: it is tried again after this time, when [`Schedule::rested`] says so.
+    pub(crate) fn ended(&mut self, index: usize, outcome: &JobOutcome) -> Option<Duration> {
+        let stopped = self.stopped.is_some();
         let node = &mut self.nodes[index];
+        if may_be_retried(outcome) && node.attempt <= node.retries && !stopped {
+            let doubled = REST_FIRST.saturating_mul(2u32.saturating_pow(node.attempt - 1));
+            node.attempt += 1;
+            node.state = State::Resting;
+            return Some(doubled.min(REST_MAX));
+        }
         node.state = State::Ended {
             passed: outcome.is_passed(),
         };
@@ -105,11 +129,23 @@ impl Schedule {
                 node.lane
             ));
         }
+        None
+    }
+
+    /// Lets a job that rested wait for its next attempt. `false` if it has ended meanwhile, with its last attempt.
+    pub(crate) fn rested(&mut self, index: usize) -> bool {
+        let node = &mut self.nodes[index];
+        let goes_on = node.state == State::Resting;
+        if goes_on {
+            node.state = State::Waiting;
+        }
+        goes_on
     }
 
     /// Lets nothing new start.
     pub(crate) fn stop(&mut self, why: &str) {
         self.stopped.get_or_insert_with(|| why.to_owned());
+        self.end_resting();
     }
 
     /// Whether every job has ended.
@@ -117,6 +153,15 @@ impl Schedule {
         self.nodes
             .iter()
             .all(|node| matches!(node.state, State::Ended { .. }))
+    }
+
+    /// What rests when the run stops has ended with its last attempt.
+    fn end_resting(&mut self) {
+        for node in &mut self.nodes {
+            if node.state == State::Resting {
+                node.state = State::Ended { passed: false };
+            }
+        }
     }
 
     fn skip_hopeless(&mut self) -> Vec<Decision> {
@@ -129,6 +174,7 @@ impl Schedule {
             .nodes
             .iter()
             .enumerate()
+            // What has begun is not skipped: its attempts are its outcome.
             .filter(|(_, node)| node.state == State::Waiting)
             .filter_map(|(index, node)| {
                 let did_not_pass = |need: &&String| {
@@ -187,135 +233,14 @@ impl Schedule {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::job::JobContext;
-    use crate::lanes::{LanesFile, Section};
-    use crate::operator::OperatorConfig;
-    use Decision::{Skip, Start};
-
-    /// Lanes `a`, `b`, ... each with the keys given.
-    fn jobs(keys: &[&str]) -> Vec<JobSpec> {
-        let mut source = "version = 1\n".to_owned();
-        for (index, keys) in keys.iter().enumerate() {
-            let id = char::from(b'a' + u8::try_from(index).expect("few lanes"));
-            source.push_str(&format!(
-                "[[branch.lanes]]\nid = \"{id}\"\ncommand = [\"true\"]\n{keys}\n"
-            ));
-        }
-        let file = LanesFile::parse("f", &source).expect("parses");
-        let operator = OperatorConfig::default();
-        let context = JobContext {
-            operator: &operator,
-            owner: "o",
-            store_tag: "t",
-            role_override: None,
-        };
-        let job = |lane| JobSpec::new(Section::Branch, lane, &context).expect("a job");
-        file.branch.iter().map(job).collect()
-    }
-
-    fn schedule(keys: &[&str], slots: usize) -> Schedule {
-        Schedule::new(
-            &jobs(keys),
-            Capacity {
-                jobs: slots,
-                memory_mib: None,
-            },
-            None,
-        )
-    }
-
-    fn failed() -> JobOutcome {
-        JobOutcome::Failed {
-            exit_code: Some(1),
-            signal: None,
-            out_of_memory: false,
-        }
-    }
-
-    #[test]
-    fn slots_bound_what_runs_at_once() {
-        let mut schedule = schedule(&["", "", ""], 2);
-        assert_eq!(schedule.next(), [Start(0), Start(1)]);
-        assert_eq!(schedule.next(), []);
-        schedule.ended(1, &failed());
-        assert_eq!(schedule.next(), [Start(2)], "others go on after a failure");
-        schedule.ended(0, &JobOutcome::Passed);
-        schedule.ended(2, &JobOutcome::Passed);
-        assert!(schedule.is_over() && schedule.next().is_empty());
-    }
-
-    #[test]
-    fn memory_bounds_too_but_one_always_runs() {
-        let keys = "resources = { memory_mib = 1000 }";
-        let large = "resources = { memory_mib = 9000 }";
-        let capacity = Capacity {
-            jobs: 9,
-            memory_mib: Some(2500),
-        };
-        let mut schedule = Schedule::new(&jobs(&[large, keys, keys, keys]), capacity, None);
-        assert_eq!(schedule.next(), [Start(0)]);
-        schedule.ended(0, &JobOutcome::Passed);
-        assert_eq!(schedule.next(), [Start(1), Start(2)]);
-    }
-
-    #[test]
-    fn a_group_runs_one_at_a_time() {
-        let group = "concurrency_group = \"g\"";
-        let mut schedule = schedule(&[group, group, "", group], 9);
-        assert_eq!(schedule.next(), [Start(0), Start(2)]);
-        schedule.ended(0, &failed());
-        assert_eq!(schedule.next(), [Start(1)]);
-    }
-
-    #[test]
-    fn needs_wait_and_a_failed_need_skips_what_hangs_on_it() {
-        let mut one = schedule(&["needs = [\"b\"]", "", "needs = [\"a\"]"], 9);
-        assert_eq!(one.next(), [Start(1)]);
-        one.ended(1, &JobOutcome::Passed);
-        assert_eq!(one.next(), [Start(0)]);
-        one.ended(0, &failed());
-        assert_eq!(
-            one.next(),
-            [Skip(2, "needs lane `a`, which did not pass".into())]
-        );
-        assert!(one.is_over());
-        let mut chain = schedule(&["needs = [\"b\"]", "needs = [\"c\"]", ""], 9);
-        assert_eq!(chain.next(), [Start(2)]);
-        chain.ended(2, &failed());
-        assert_eq!(chain.next().len(), 2, "the whole chain is skipped at once");
-        assert!(chain.is_over());
-    }
-
-    #[test]
-    fn a_run_that_stops_early_skips_the_rest() {
-        let mut schedule = Schedule::new(
-            &jobs(&["", "", ""]),
-            Capacity {
-                jobs: 1,
-                memory_mib: None,
-            },
-            Some(false),
-        );
-        assert_eq!(schedule.next(), [Start(0)]);
-        schedule.ended(0, &failed());
-        let skipped = schedule.next();
-        assert!(
-            matches!(skipped.as_slice(), [Skip(1, why), Skip(2, _)] if why.contains("lane `a`")),
-            "{skipped:?}"
-        );
-        assert!(schedule.is_over());
-    }
-
-    #[test]
-    fn a_stopped_run_starts_nothing() {
-        let mut schedule = schedule(&["", ""], 1);
-        assert_eq!(schedule.next(), [Start(0)]);
-        schedule.stop("cancelled");
-        assert_eq!(schedule.next(), [Skip(1, "cancelled".into())]);
-        schedule.ended(0, &JobOutcome::Cancelled { by: "x".into() });
-        assert!(schedule.is_over());
-    }
+/// Whether another attempt may end otherwise: not after a pass, and not after somebody's will.
+fn may_be_retried(outcome: &JobOutcome) -> bool {
+    matches!(
+        outcome,
+        JobOutcome::Failed { .. } | JobOutcome::TimedOut { .. } | JobOutcome::Infrastructure { .. }
+    )
 }
+
+#[cfg(test)]
+#[path = "schedule_tests.rs"]
+mod tests;
