@@ -21,7 +21,7 @@ use super::verdict::{
 };
 use super::{artifacts, blocking};
 use crate::cache::{CacheStore, CacheUse, Trust, rules};
-use crate::job::{CacheTerms, JobSpec};
+use crate::job::{ATTEMPT_ENV, CacheTerms, JobSpec};
 use crate::outcome::JobOutcome;
 use crate::record::{
     CacheVolumeRecord, JobDir, JobRecord, JobResult, RUN_RECORD_SCHEMA_VERSION, Removal, RunId,
@@ -43,6 +43,8 @@ pub(super) struct JobTask {
     pub(super) owner: DeploymentId,
     pub(super) job: JobSpec,
     pub(super) run_id: RunId,
+    /// Counts from 1.
+    pub(super) attempt: u32,
     pub(super) dir: JobDir,
     pub(super) snapshot: SnapshotTicket,
     /// Where the job's caches are, if it has any.
@@ -85,7 +87,9 @@ impl JobTask {
     pub(super) async fn execute(mut self) -> Result<JobEnd, StoreError> {
         let started_at = Timestamp::now();
         let mut timings = Timings::default();
-        let spec = self.job.runtime_spec(&self.run_id, 1, &self.snapshot.dir());
+        let spec = self
+            .job
+            .runtime_spec(&self.run_id, self.attempt, &self.snapshot.dir());
         let plan = match spec.build_incus_plan() {
             Ok(plan) => plan,
             Err(error) => {
@@ -161,7 +165,7 @@ impl JobTask {
             basis: Some(self.snapshot.manifest_id().to_string()),
             deadline: self.lease(),
         };
-        self.job.cache_uses(&self.run_id, 1, &terms)
+        self.job.cache_uses(&self.run_id, self.attempt, &terms)
     }
 
     /// Until when what the job creates is its own: past all of its deadlines, a janitor may take it.
@@ -190,7 +194,7 @@ impl JobTask {
             section: self.job.section,
             required: self.job.required,
             command: self.job.command.clone(),
-            attempt: 1,
+            attempt: self.attempt,
             runtime_id: plan.identity.runtime_id.clone(),
             instance_name: plan.identity.instance_name.clone(),
             project: plan.incus.project.clone(),
@@ -265,7 +269,9 @@ impl JobTask {
                 });
             }
         };
-        let request = self.job.guest_request(nonce);
+        let mut request = self.job.guest_request(nonce);
+        let attempt = self.attempt.to_string();
+        request.env.insert(ATTEMPT_ENV.to_owned(), attempt);
         let runtimes = self.runtimes.clone();
         let was_cancelled;
         let report = {
@@ -404,6 +410,7 @@ impl JobTask {
         JobResult {
             schema_version: RUN_RECORD_SCHEMA_VERSION,
             lane: self.job.lane.clone(),
+            attempt: self.attempt,
             outcome: followed.outcome,
             log_bytes: followed.log_bytes,
             self_reported: followed.self_reported,

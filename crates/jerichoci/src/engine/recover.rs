@@ -108,6 +108,7 @@ fn interrupted(job: &JobDir) -> Result<JobResult, StoreError> {
     let result = JobResult {
         schema_version: RUN_RECORD_SCHEMA_VERSION,
         lane: job.lane.clone(),
+        attempt: record.as_ref().map_or(0, |record| record.attempt),
         outcome,
         log_bytes,
         self_reported: false,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use pika_runtime::ServerSeen;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::cancel::{Cancel, CancelLevel};
 use super::event::RunEvent;
@@ -115,6 +115,7 @@ impl Engine {
             troubles: Vec::new(),
             running: JoinSet::new(),
             removals: JoinSet::new(),
+            rests: JoinSet::new(),
             events,
             cancel,
         };
@@ -186,6 +187,24 @@ struct RunInFlight {
     servers: BTreeMap<String, ServerSeen>,
 }
 
+/// A job that may be tried again now.
+struct Rested {
+    index: usize,
+    /// The attempt that is over.
+    attempt: u32,
+    lane: String,
+    removed: Option<Removed>,
+}
+
+async fn removal_end(removal: JoinHandle<Removed>) -> Removed {
+    removal.await.unwrap_or_else(|error| Removed {
+        removal: Removal::Unknown {
+            why: error.to_string(),
+        },
+        troubles: Vec::new(),
+    })
+}
+
 /// Owns the state of a run; tasks report to it.
 struct Dispatcher<'a> {
     engine: &'a Engine,
@@ -198,6 +217,8 @@ struct Dispatcher<'a> {
     troubles: Vec<String>,
     running: JoinSet<(usize, Result<JobEnd, EngineError>)>,
     removals: JoinSet<(String, Removed)>,
+    /// Jobs between two attempts.
+    rests: JoinSet<Rested>,
     events: UnboundedSender<RunEvent>,
     cancel: Cancel,
 }
@@ -210,17 +231,18 @@ impl Dispatcher<'_> {
             if self.removals.len() < self.removals_max || cancelled {
                 for decision in self.schedule.next() {
                     match decision {
-                        Decision::Start(index) => self.start(index)?,
+                        Decision::Start(index, attempt) => self.start(index, attempt)?,
                         Decision::Skip(index, reason) => self.skip(index, reason).await?,
                     }
                 }
             }
-            if self.schedule.is_over() && self.running.is_empty() {
+            if self.schedule.is_over() && self.running.is_empty() && self.rests.is_empty() {
                 return Ok(());
             }
             tokio::select! {
                 Some(ended) = self.running.join_next() => self.take_end(ended)?,
                 Some(removed) = self.removals.join_next() => self.take_removal(removed),
+                Some(rested) = self.rests.join_next() => self.take_rest(rested).await?,
                 () = self.cancel.reached(CancelLevel::Clean), if !cancelled => {
                     cancelled = true;
                     self.schedule.stop("the run was cancelled before this lane started");
@@ -229,7 +251,7 @@ impl Dispatcher<'_> {
         }
     }
 
-    fn start(&mut self, index: usize) -> Result<(), EngineError> {
+    fn start(&mut self, index: usize, attempt: u32) -> Result<(), EngineError> {
         let job = self.jobs[index].clone();
         let dir = self.run.dir.create_job(&job.lane)?;
         let task = JobTask {
@@ -237,6 +259,7 @@ impl Dispatcher<'_> {
             owner: self.engine.owner.clone(),
             job,
             run_id: self.run.record.run_id.clone(),
+            attempt,
             dir,
             snapshot: self.run.snapshot.clone(),
             caches: self.run.caches.clone(),
@@ -261,6 +284,7 @@ impl Dispatcher<'_> {
         let result = JobResult {
             schema_version: RUN_RECORD_SCHEMA_VERSION,
             lane: lane.clone(),
+            attempt: 0,
             outcome,
             log_bytes: 0,
             self_reported: false,
@@ -291,22 +315,80 @@ impl Dispatcher<'_> {
         })?;
         let end = end?;
         let lane = end.result.lane.clone();
-        self.schedule.ended(index, &end.result.outcome);
+        let attempt = end.result.attempt;
+        let rest = self.schedule.ended(index, &end.result.outcome);
         self.results.insert(index, end.result);
         self.troubles.extend(
             end.trouble
                 .map(|trouble| format!("artifacts of lane {lane}: {trouble}")),
         );
-        if let Some(removal) = end.removal {
-            self.removals.spawn(async move {
-                let removed = removal.await.unwrap_or_else(|error| Removed {
-                    removal: Removal::Unknown {
-                        why: error.to_string(),
-                    },
-                    troubles: Vec::new(),
-                });
-                (lane, removed)
-            });
+        if let Some(rest) = rest {
+            self.rest(index, attempt, end.removal, rest);
+        } else if let Some(removal) = end.removal {
+            self.removals
+                .spawn(async move { (lane, removal_end(removal).await) });
+        }
+        Ok(())
+    }
+
+    /// Lets a job rest before its next attempt, at least until nothing is left of the last one.
+    fn rest(
+        &mut self,
+        index: usize,
+        attempt: u32,
+        removal: Option<JoinHandle<Removed>>,
+        rest: Duration,
+    ) {
+        let job = &self.jobs[index];
+        let text = format!(
+            "{}: attempt {attempt} of {} did not pass; the next one starts in {} s",
+            job.lane,
+            job.retry + 1,
+            rest.as_secs()
+        );
+        self.events.send(RunEvent::Note { text }).ok();
+        let lane = job.lane.clone();
+        let mut cancel = self.cancel.clone();
+        self.rests.spawn(async move {
+            let begun = tokio::time::Instant::now();
+            let removed = match removal {
+                Some(removal) => Some(removal_end(removal).await),
+                None => None,
+            };
+            tokio::select! {
+                () = tokio::time::sleep_until(begun + rest) => {}
+                () = cancel.reached(CancelLevel::Clean) => {}
+            }
+            Rested {
+                index,
+                attempt,
+                lane,
+                removed,
+            }
+        });
+    }
+
+    async fn take_rest(
+        &mut self,
+        rested: Result<Rested, tokio::task::JoinError>,
+    ) -> Result<(), EngineError> {
+        let rested = rested.map_err(|error| EngineError::TaskLost {
+            why: error.to_string(),
+        })?;
+        if self.cancel.level() > CancelLevel::None {
+            self.schedule
+                .stop("the run was cancelled before this lane started");
+        }
+        if let Some(removed) = rested.removed {
+            // What is left of an attempt stays in its record, where the next command finds it.
+            if !removed.removal.is_clean() {
+                self.schedule.give_up(rested.index);
+            }
+            self.take_removal(Ok((rested.lane.clone(), removed)));
+        }
+        if self.schedule.rested(rested.index) {
+            let dir = self.run.dir.job(&rested.lane);
+            blocking(move || dir.set_aside(rested.attempt)).await?;
         }
         Ok(())
     }

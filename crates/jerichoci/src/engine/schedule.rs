@@ -39,7 +39,9 @@ enum State {
     Running,
     /// Between two attempts: it holds no slot.
     Resting,
-    Ended { passed: bool },
+    Ended {
+        passed: bool,
+    },
 }
 
 struct Node {
@@ -90,7 +92,7 @@ impl Schedule {
     /// What can be decided now, in the order of the run. Each decision is made once.
     pub(crate) fn next(&mut self) -> Vec<Decision> {
         if self.stopped.is_some() {
-            self.end_resting();
+            self.end_begun();
         }
         let mut decisions = Vec::new();
         // A skipped job can make another one skip, so this goes on until nothing changes.
@@ -142,10 +144,18 @@ impl Schedule {
         goes_on
     }
 
+    /// Ends a job that rests with its last attempt.
+    pub(crate) fn give_up(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
+        if node.state == State::Resting {
+            node.state = State::Ended { passed: false };
+        }
+    }
+
     /// Lets nothing new start.
     pub(crate) fn stop(&mut self, why: &str) {
         self.stopped.get_or_insert_with(|| why.to_owned());
-        self.end_resting();
+        self.end_begun();
     }
 
     /// Whether every job has ended.
@@ -155,10 +165,11 @@ impl Schedule {
             .all(|node| matches!(node.state, State::Ended { .. }))
     }
 
-    /// What rests when the run stops has ended with its last attempt.
-    fn end_resting(&mut self) {
+    /// What has begun and does not run when the run stops has ended with its last attempt.
+    fn end_begun(&mut self) {
         for node in &mut self.nodes {
-            if node.state == State::Resting {
+            let waits_again = node.state == State::Waiting && node.attempt > 1;
+            if waits_again || node.state == State::Resting {
                 node.state = State::Ended { passed: false };
             }
         }
@@ -174,7 +185,6 @@ impl Schedule {
             .nodes
             .iter()
             .enumerate()
-            // What has begun is not skipped: its attempts are its outcome.
             .filter(|(_, node)| node.state == State::Waiting)
             .filter_map(|(index, node)| {
                 let did_not_pass = |need: &&String| {

@@ -52,7 +52,11 @@ fn slots_bound_what_runs_at_once() {
     assert_eq!(schedule.next(), [Start(0, 1), Start(1, 1)]);
     assert_eq!(schedule.next(), []);
     schedule.ended(1, &failed());
-    assert_eq!(schedule.next(), [Start(2, 1)], "others go on after a failure");
+    assert_eq!(
+        schedule.next(),
+        [Start(2, 1)],
+        "others go on after a failure"
+    );
     schedule.ended(0, &JobOutcome::Passed);
     schedule.ended(2, &JobOutcome::Passed);
     assert!(schedule.is_over() && schedule.next().is_empty());
@@ -150,7 +154,10 @@ fn a_job_is_tried_again_as_often_as_it_may_and_longer_after_each_attempt() {
 #[test]
 fn a_rest_frees_the_slot_and_the_group() {
     let mut schedule = schedule(
-        &["retry = 1\nconcurrency_group = \"g\"", "concurrency_group = \"g\""],
+        &[
+            "retry = 1\nconcurrency_group = \"g\"",
+            "concurrency_group = \"g\"",
+        ],
         1,
     );
     assert_eq!(schedule.next(), [Start(0, 1)]);
@@ -160,6 +167,21 @@ fn a_rest_frees_the_slot_and_the_group() {
     assert_eq!(schedule.next(), [], "the other one has the slot now");
     schedule.ended(1, &JobOutcome::Passed);
     assert_eq!(schedule.next(), [Start(0, 2)]);
+    schedule.ended(0, &failed());
+    assert!(schedule.is_over());
+}
+
+#[test]
+fn what_waits_for_its_next_attempt_when_the_run_stops_is_not_called_skipped() {
+    let mut schedule = schedule(&["retry = 1", ""], 1);
+    assert_eq!(schedule.next(), [Start(0, 1)]);
+    schedule.ended(0, &failed());
+    assert_eq!(schedule.next(), [Start(1, 1)]);
+    assert!(schedule.rested(0));
+    schedule.stop("cancelled");
+    assert_eq!(schedule.next(), []);
+    schedule.ended(1, &JobOutcome::Cancelled { by: "x".into() });
+    assert!(schedule.is_over());
 }
 
 #[test]

@@ -32,6 +32,8 @@ use crate::record::RunId;
 pub const ARTIFACTS_GUEST_PATH: &str = "/run/pika-cloud/artifacts";
 /// Names that folder in a job's environment.
 pub const ARTIFACTS_ENV: &str = "PIKACI_ARTIFACTS_DIR";
+/// Tells a job which attempt at it this is, from 1.
+pub const ATTEMPT_ENV: &str = "PIKACI_ATTEMPT";
 
 /// How long a lane with caches waits for its network, in seconds.
 const NETWORK_WAIT_SECS: u64 = 60;
@@ -70,6 +72,8 @@ pub struct JobSpec {
     pub needs: Vec<String>,
     /// Whether other jobs still start after this one failed.
     pub keep_going: bool,
+    /// How often it is tried again when it does not pass.
+    pub retry: u32,
     /// The role that the instance plays.
     pub guest_role: IncusGuestRole,
     /// The image that it boots.
@@ -145,6 +149,7 @@ impl JobSpec {
             concurrency_group: lane.concurrency_group.clone(),
             needs: lane.needs.clone(),
             keep_going: lane.keep_going,
+            retry: lane.retry,
             guest_role,
             image_alias: lane
                 .image
@@ -309,7 +314,6 @@ impl JobSpec {
 /// running it without would be a lie.
 fn not_supported_yet(lane: &Lane) -> Vec<JobProblem> {
     let used = [
-        ("retry", lane.retry > 0),
         ("reports", !lane.reports.is_empty()),
         ("outputs", !lane.outputs.is_empty()),
         ("inputs", !lane.inputs.is_empty()),

@@ -323,6 +323,34 @@ impl JobDir {
         self.dir.join("artifacts")
     }
 
+    /// Where what an earlier attempt left is kept.
+    pub fn attempt_dir(&self, attempt: u32) -> PathBuf {
+        self.dir.join("attempts").join(attempt.to_string())
+    }
+
+    /// Moves what an attempt left out of the way of the next one.
+    pub(crate) fn set_aside(&self, attempt: u32) -> Result<(), StoreError> {
+        let aside = self.attempt_dir(attempt);
+        std::fs::create_dir_all(&aside).map_err(|source| io("create", &aside, source))?;
+        for name in [
+            "log",
+            "artifacts",
+            "artifacts.json",
+            "result.json",
+            "removal.json",
+            "job.json",
+        ] {
+            let (from, to) = (self.dir.join(name), aside.join(name));
+            match std::fs::rename(&from, &to) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(io("keep", &from, source));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// The log, opened to append, made if it isn't there.
     pub fn open_log(&self) -> Result<File, StoreError> {
         let path = self.log_path();

@@ -113,6 +113,9 @@ pub struct JobResult {
     pub schema_version: u32,
     /// The lane.
     pub lane: String,
+    /// The attempt that this is of, from 1; 0 for a job that never was taken up.
+    #[serde(default)]
+    pub attempt: u32,
     /// How the job ended.
     #[serde(flatten)]
     pub outcome: JobOutcome,

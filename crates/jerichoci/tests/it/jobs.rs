@@ -187,7 +187,6 @@ fn an_unknown_name_says_what_there_is() {
 #[test]
 fn what_is_not_supported_is_refused_and_never_ignored() {
     for (keys, key) in [
-        ("retry = 1", "retry"),
         ("reports = [\"junit.xml\"]", "reports"),
         ("outputs = [\"x\"]", "outputs"),
         ("inputs = [\"x\"]", "inputs"),

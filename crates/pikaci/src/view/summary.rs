@@ -32,7 +32,11 @@ pub(crate) fn lanes(
         let word = padded(result.outcome.word(), outcome_width);
         let word = style::paint(style::of_outcome(&result.outcome), &word);
         let log = if result.started_at.is_some() {
-            format!("jobs/{}/log", result.lane)
+            let attempt = match result.attempt {
+                0 | 1 => String::new(),
+                attempt => format!("  (attempt {attempt})"),
+            };
+            format!("jobs/{}/log{attempt}", result.lane)
         } else {
             "-".to_owned()
         };

@@ -74,6 +74,48 @@ async fn every_other_end_has_its_own_outcome_and_exit_code() {
 }
 
 #[tokio::test]
+async fn a_lane_is_tried_again_in_a_new_instance_and_every_attempt_is_kept() {
+    let incus = TestIncus::shared().await;
+    let script =
+        "echo attempt $PIKACI_ATTEMPT in $(cat /proc/sys/kernel/hostname); [ $PIKACI_ATTEMPT = 2 ]";
+    let lanes = [
+        lane("flaky", script, "retry = 3"),
+        lane("after", "true", "needs = [\"flaky\"]"),
+        lane("hopeless", "exit 3", "retry = 1"),
+    ];
+    let tree = Tree::on(&incus, &lanes.concat()).await;
+    tree.run(&["run", "after"]).await.assert_code(0);
+    let (first, second) = (
+        std::fs::read_to_string(tree.newest_run().join("jobs/flaky/attempts/1/log")).expect("kept"),
+        String::from_utf8_lossy(&tree.log("flaky")).into_owned(),
+    );
+    assert!(first.starts_with("attempt 1 in pikaci-"), "{first}");
+    assert!(second.starts_with("attempt 2 in pikaci-"), "{second}");
+    assert_ne!(first[9..], second[9..], "each attempt has its own instance");
+    assert_eq!(tree.result("flaky")["attempt"], 2);
+    let ended = tree.run(&["run", "hopeless"]).await;
+    ended.assert_code(1);
+    assert_eq!(tree.result("hopeless")["attempt"], 2);
+    incus.assert_nothing_left().await;
+}
+
+#[tokio::test]
+async fn a_matrix_runs_each_variant() {
+    let incus = TestIncus::shared().await;
+    let script = "echo {{matrix.color}} $PIKACI_MATRIX_COLOR";
+    let keys = "matrix = { color = [\"red\", \"blue\"] }";
+    let tree = Tree::on(&incus, &lane("paint", script, keys)).await;
+    tree.run(&["run", "paint"]).await.assert_code(0);
+    for color in ["red", "blue"] {
+        let log = tree.log(&format!("paint@color={color}"));
+        assert_eq!(String::from_utf8_lossy(&log), format!("{color} {color}\n"));
+    }
+    tree.run(&["run", "paint@color=red"]).await.assert_code(0);
+    assert!(!tree.newest_run().join("jobs/paint@color=blue").exists());
+    incus.assert_nothing_left().await;
+}
+
+#[tokio::test]
 async fn the_log_is_the_bytes_that_were_written() {
     let incus = TestIncus::shared().await;
     let script = r"printf 'a\xff\x00b\r\n\x1b[31mred\x1b[0m\n'; head -c 3000000 /dev/zero | tr '\0' x; printf end";
