@@ -6,6 +6,7 @@
 //! only through `pika-runtime`. A job's verdict comes from that crate's run report and from nothing
 //! else.
 
+pub mod changes;
 pub mod doctor;
 pub mod engine;
 mod excerpt;

@@ -19,8 +19,8 @@ use super::{Engine, EngineError, blocking};
 use crate::job::JobSpec;
 use crate::outcome::{JobOutcome, RunVerdict};
 use crate::record::{
-    JobResult, RUN_RECORD_SCHEMA_VERSION, Removal, RunDir, RunId, RunLock, RunRecord, RunState,
-    Timings,
+    JobResult, NotSelected, RUN_RECORD_SCHEMA_VERSION, Removal, RunDir, RunId, RunLock, RunRecord,
+    RunState, SelectionRecord, Timings,
 };
 use crate::snapshot::{Snapshot, take_snapshot};
 
@@ -38,6 +38,8 @@ pub struct RunRequest {
     pub capacity: Capacity,
     /// Whether others go on after a job that did not pass; the lanes decide where this is silent.
     pub keep_going: Option<bool>,
+    /// Why these jobs, for the record.
+    pub selection: SelectionRecord,
 }
 
 /// How a run ended.
@@ -51,6 +53,8 @@ pub struct RunSummary {
     pub verdict: RunVerdict,
     /// Every job's result, in the order of the request.
     pub results: Vec<JobResult>,
+    /// Lanes that changed paths did not select; no part of the verdict.
+    pub not_selected: Vec<NotSelected>,
     /// What besides the outcomes is not as it should be: artifacts that could not be collected,
     /// instances that could not be removed.
     pub troubles: Vec<String>,
@@ -123,6 +127,7 @@ impl Engine {
         let store = self.store.clone();
         let lanes: Vec<String> = request.jobs.iter().map(|job| job.lane.clone()).collect();
         let owner = self.owner.to_string();
+        let selection = request.selection.clone();
         let begun = tokio::task::spawn_blocking(move || -> Result<_, EngineError> {
             let chance = uuid::Uuid::new_v4().as_fields().0;
             let now = Timestamp::now();
@@ -137,6 +142,7 @@ impl Engine {
                 snapshot: None,
                 owner,
                 lanes,
+                selection,
             };
             let (dir, lock) = store.create_run(&record)?;
             Ok((record, dir, lock))
@@ -469,6 +475,7 @@ impl Dispatcher<'_> {
             dir: self.run.dir.dir().to_owned(),
             verdict,
             results,
+            not_selected: self.run.record.selection.not_selected,
             troubles: self.troubles,
         })
     }

@@ -25,6 +25,6 @@ pub(crate) use atomic::{read_json, write_json};
 pub use id::{RunId, RunIdError};
 pub use store::{JobDir, RunDir, RunLock, RunStore, STORE_DIR, StoreError};
 pub use types::{
-    ArtifactsRecord, JobRecord, JobResult, RUN_RECORD_SCHEMA_VERSION, RefusedArtifact, Removal,
-    RemovalRecord, RunRecord, RunState, Timings,
+    ArtifactsRecord, JobRecord, JobResult, NotSelected, RUN_RECORD_SCHEMA_VERSION, RefusedArtifact,
+    Removal, RemovalRecord, RunRecord, RunState, SelectionRecord, Timings,
 };
