@@ -19,8 +19,8 @@ use super::{Engine, EngineError, blocking};
 use crate::job::JobSpec;
 use crate::outcome::{JobOutcome, RunVerdict};
 use crate::record::{
-    JobResult, NotSelected, RUN_RECORD_SCHEMA_VERSION, Removal, RunDir, RunId, RunLock, RunRecord,
-    RunState, SelectionRecord, Timings,
+    JobResult, RUN_RECORD_SCHEMA_VERSION, Removal, RunDir, RunId, RunLock, RunRecord, RunState,
+    SelectionRecord, Timings,
 };
 use crate::snapshot::{Snapshot, take_snapshot};
 
@@ -53,8 +53,8 @@ pub struct RunSummary {
     pub verdict: RunVerdict,
     /// Every job's result, in the order of the request.
     pub results: Vec<JobResult>,
-    /// Lanes that changed paths did not select; no part of the verdict.
-    pub not_selected: Vec<NotSelected>,
+    /// Why these jobs, and which lanes changed paths did not select.
+    pub selection: SelectionRecord,
     /// What besides the outcomes is not as it should be: artifacts that could not be collected,
     /// instances that could not be removed.
     pub troubles: Vec<String>,
@@ -475,7 +475,7 @@ impl Dispatcher<'_> {
             dir: self.run.dir.dir().to_owned(),
             verdict,
             results,
-            not_selected: self.run.record.selection.not_selected,
+            selection: self.run.record.selection,
             troubles: self.troubles,
         })
     }
