@@ -1,11 +1,12 @@
-//! What the engine asks git: where the repository is, which files belong to the tree.
+//! What the engine asks git: where the repository is, which files belong to the tree, what changed.
 //!
 //! Runs the `git` program with an environment of its own making, so that neither the caller's `GIT_*`
 //! variables nor a configured hook, pager, helper or file-system monitor takes part. It never changes
 //! a repository.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -195,6 +196,170 @@ impl Repository {
             Err(failed(&self.root, arguments, &output))
         }
     }
+
+    /// The commit that a name stands for, or `None` if there is no such commit here.
+    pub fn resolve_commit(&self, name: &str) -> Result<Option<String>, GitError> {
+        let wanted = format!("{name}^{{commit}}");
+        let arguments = [
+            "rev-parse",
+            "--verify",
+            "--quiet",
+            "--end-of-options",
+            &wanted,
+        ];
+        // Git has several codes for "no such thing", depending on what is wrong with the name.
+        let output = run(&self.root, &arguments)?;
+        Ok(output
+            .status
+            .success()
+            .then(|| first_line(&output.stdout))
+            .flatten())
+    }
+
+    /// The upstream of the branch that is checked out, such as `origin/main`. `None` for a detached HEAD too, and
+    /// for an upstream that is configured and not there.
+    pub fn upstream(&self) -> Result<Option<String>, GitError> {
+        let head = self.list_if_any(&["symbolic-ref", "--quiet", "HEAD"])?;
+        let Some(branch) = head.and_then(|head| first_line(&head)) else {
+            return Ok(None);
+        };
+        let format = "--format=%(upstream:short)";
+        let upstream = first_line(&self.list(&["for-each-ref", format, &branch])?);
+        match upstream {
+            Some(upstream) if self.resolve_commit(&upstream)?.is_some() => Ok(Some(upstream)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The best common ancestor of two commits, if they have one here.
+    pub fn merge_base(&self, one: &str, other: &str) -> Result<Option<String>, GitError> {
+        let found = self.list_if_any(&["merge-base", one, other])?;
+        Ok(found.and_then(|found| first_line(&found)))
+    }
+
+    /// Whether history is cut off.
+    pub fn is_shallow(&self) -> Result<bool, GitError> {
+        let answer = self.list(&["rev-parse", "--is-shallow-repository"])?;
+        Ok(first_line(&answer).is_some_and(|answer| answer == "true"))
+    }
+
+    /// Paths in which the index or the work tree differ from `commit`, and paths that are untracked and not ignored;
+    /// relative to the root, as bytes, each once, in byte order. Both ends of a rename are there. A submodule is its
+    /// path alone, whether another commit is checked out in it or something in it differs from that commit.
+    pub fn changed_paths(&self, commit: &str) -> Result<Vec<Vec<u8>>, GitError> {
+        self.changed_within(commit, NESTED_REPOSITORIES_MAX)
+            .map(|paths| paths.into_iter().collect())
+    }
+
+    fn changed_within(
+        &self,
+        commit: &str,
+        depth_left: usize,
+    ) -> Result<BTreeSet<Vec<u8>>, GitError> {
+        let overrides = self.filters_off()?;
+        let mut paths = BTreeSet::new();
+        // Something staged and then taken back in the work tree alone would not show in the second.
+        for side in ["--cached", "--no-color"] {
+            let mut arguments: Vec<&str> = overrides.iter().map(String::as_str).collect();
+            arguments.extend(["-c", "diff.autoRefreshIndex=true", "diff", side]);
+            arguments.extend(["--name-only", "-z", "--no-renames", "--no-ext-diff"]);
+            // What is in a submodule is looked at below, with this environment.
+            arguments.extend(["--ignore-submodules=dirty", commit, "--"]);
+            paths.extend(split_nul(&self.list(&arguments)?).map(<[u8]>::to_vec));
+        }
+        let untracked = self.list(&["ls-files", "-z", "--others", "--exclude-standard"])?;
+        for entry in split_nul(&untracked) {
+            match entry.strip_suffix(b"/") {
+                Some(folder) => paths.extend(self.untracked_repository(folder, depth_left)?),
+                None => {
+                    paths.insert(entry.to_vec());
+                }
+            }
+        }
+        if depth_left > 0 {
+            for submodule in self.submodules()? {
+                let inner = self.inner(&submodule);
+                if !paths.contains(&submodule) && inner.is_dirty(depth_left - 1)? {
+                    paths.insert(submodule);
+                }
+            }
+        }
+        Ok(paths)
+    }
+
+    /// All of a repository that lies untracked in this one is new to it.
+    fn untracked_repository(
+        &self,
+        folder: &[u8],
+        depth_left: usize,
+    ) -> Result<Vec<Vec<u8>>, GitError> {
+        let inner = self.inner(folder);
+        let prefix = Path::new(OsStr::from_bytes(folder));
+        let mut paths = Vec::new();
+        if depth_left > 0 && has_git(&inner.root) {
+            inner.collect_paths(prefix, depth_left - 1, &mut paths)?;
+        } else {
+            paths.push(prefix.to_owned());
+        }
+        let bytes = |path: PathBuf| path.into_os_string().into_vec();
+        Ok(paths.into_iter().map(bytes).collect())
+    }
+
+    /// Submodules that are checked out.
+    fn submodules(&self) -> Result<Vec<Vec<u8>>, GitError> {
+        let tracked = self.list(&["ls-files", "-z", "--cached", "--stage"])?;
+        let links = split_nul(&tracked).filter(|entry| entry.starts_with(b"160000 "));
+        let paths = links.filter_map(|entry| {
+            let tab = entry.iter().position(|byte| *byte == b'\t')?;
+            Some(entry[tab + 1..].to_vec())
+        });
+        Ok(paths
+            .filter(|path| has_git(&self.inner(path).root))
+            .collect())
+    }
+
+    fn inner(&self, path: &[u8]) -> Self {
+        Self {
+            root: self.root.join(OsStr::from_bytes(path)),
+        }
+    }
+
+    fn is_dirty(&self, depth_left: usize) -> Result<bool, GitError> {
+        match self.head()? {
+            Some(head) => Ok(!self.changed_within(&head, depth_left)?.is_empty()),
+            None => Ok(!self.tree_paths()?.is_empty()),
+        }
+    }
+
+    /// Options that keep git from starting the programs of configured content filters. A file that such a filter
+    /// would show as unchanged may then count as changed, never the other way round.
+    fn filters_off(&self) -> Result<Vec<String>, GitError> {
+        let keys = ["config", "-z", "--name-only", "--get-regexp", r"^filter\."];
+        let configured = self.list_if_any(&keys)?.unwrap_or_default();
+        let drivers: BTreeSet<&str> = split_nul(&configured)
+            .filter_map(|key| std::str::from_utf8(key).ok())
+            .filter_map(|key| Some(key.rsplit_once('.')?.0))
+            .collect();
+        let off = |driver: &str| {
+            ["clean=", "smudge=", "process=", "required=false"]
+                .map(|setting| format!("{driver}.{setting}"))
+        };
+        Ok(drivers
+            .into_iter()
+            .flat_map(off)
+            .flat_map(|setting| ["-c".to_owned(), setting])
+            .collect())
+    }
+
+    /// What git lists, or `None` where it ends with 1, which is how these questions are answered with "none".
+    fn list_if_any(&self, arguments: &[&str]) -> Result<Option<Vec<u8>>, GitError> {
+        let output = run(&self.root, arguments)?;
+        match output.status.code() {
+            Some(0) => Ok(Some(output.stdout)),
+            Some(1) => Ok(None),
+            _ => Err(failed(&self.root, arguments, &output)),
+        }
+    }
 }
 
 /// A `.git` file names a folder elsewhere (work trees, submodules); a `.git` folder without what git puts there is none of git's.
@@ -206,6 +371,12 @@ fn has_git(folder: &Path) -> bool {
 fn is_git_folder(folder: &Path) -> bool {
     let has = |name: &str| folder.join(name).symlink_metadata().is_ok();
     has("HEAD") && has("objects") && has("refs")
+}
+
+fn first_line(answer: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(answer).ok()?;
+    let line = text.lines().next()?.trim();
+    (!line.is_empty()).then(|| line.to_owned())
 }
 
 fn split_nul(list: &[u8]) -> impl Iterator<Item = &[u8]> {

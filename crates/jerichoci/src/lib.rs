@@ -7,6 +7,7 @@
 //! else.
 
 pub mod cache;
+pub mod changes;
 pub mod doctor;
 pub mod engine;
 mod excerpt;

@@ -18,7 +18,7 @@ use clap_complete::Shell;
 )]
 #[command(
     after_help = "Exit codes: 0 passed, 1 a lane failed, 2 usage or configuration, 3 infrastructure, \
-    4 timed out, 5 nothing ran, 130 cancelled."
+    4 timed out, 5 nothing ran or nothing was selected, 130 cancelled."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -53,7 +53,9 @@ pub(crate) enum Command {
     /// List collected artifacts
     Artifacts(ArtifactsArguments),
     /// List the lanes of the repository
-    Lanes(OutputArguments),
+    Lanes(LanesArguments),
+    /// Tell why a lane ran or did not, how it ended, and what became of its instance
+    Why(WhyArguments),
     /// Look at everything that a run needs
     Doctor(OutputArguments),
     /// Write completions for a shell to stdout
@@ -71,11 +73,17 @@ pub(crate) enum Output {
 #[derive(Debug, Args)]
 pub(crate) struct RunArguments {
     /// Lanes to run, by id; what they need runs too
-    #[arg(value_name = "LANE", required_unless_present = "all")]
+    #[arg(
+        value_name = "LANE",
+        required_unless_present_any = ["all", "changed"],
+        conflicts_with_all = ["all", "changed"]
+    )]
     pub(crate) lanes: Vec<String>,
     /// Run every lane
-    #[arg(long, conflicts_with = "lanes")]
+    #[arg(long, conflicts_with = "changed")]
     pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) changed: ChangedArguments,
     /// Take the nightly lanes instead of the branch lanes
     #[arg(long)]
     pub(crate) nightly: bool,
@@ -98,6 +106,35 @@ pub(crate) struct RunArguments {
     /// Show every line that lanes write, on a terminal too
     #[arg(short, long)]
     pub(crate) verbose: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
+}
+
+/// Selection by changed paths.
+#[derive(Debug, Args)]
+pub(crate) struct ChangedArguments {
+    /// Select by the paths that changed since the merge base with REF, staged, unstaged and untracked ones included
+    #[arg(long)]
+    pub(crate) changed: bool,
+    /// Branch or commit to compare with; by default the upstream of the branch, else origin/HEAD, main or master
+    #[arg(long, value_name = "REF", requires = "changed")]
+    pub(crate) base: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LanesArguments {
+    #[command(flatten)]
+    pub(crate) changed: ChangedArguments,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WhyArguments {
+    /// Lane, by id
+    pub(crate) lane: String,
+    /// Run, or a clear part of its id; the newest by default
+    pub(crate) run: Option<String>,
     #[command(flatten)]
     pub(crate) output: OutputArguments,
 }

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
 
+use jerichoci::changes::ChangesError;
 use jerichoci::engine::{EngineError, RunSummary, chain};
 use jerichoci::outcome::RunVerdict;
 use jerichoci::record::StoreError;
@@ -24,7 +25,7 @@ pub(crate) enum Exit {
     Infrastructure,
     /// A lane ran out of time, and none failed.
     TimedOut,
-    /// A lane did not run, and no other one ended badly.
+    /// A lane did not run, and no other one ended badly; or changed paths selected no lane.
     NothingRan,
     /// Stopped by Ctrl-C or a signal.
     Cancelled,
@@ -112,6 +113,16 @@ impl From<StoreError> for CommandError {
             _ => Exit::Infrastructure,
         };
         Self::new(exit, chain(&error))
+    }
+}
+
+impl From<ChangesError> for CommandError {
+    fn from(error: ChangesError) -> Self {
+        let told = Self::usage(&error);
+        match error.remedy() {
+            Some(remedy) => told.with_hint(remedy),
+            None => told,
+        }
     }
 }
 

@@ -58,6 +58,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, CommandError> {
             commands::artifacts::artifacts(&cli.global, &arguments).await
         }
         Command::Lanes(arguments) => commands::lanes::lanes(&cli.global, &arguments),
+        Command::Why(arguments) => commands::why::why(&cli.global, &arguments).await,
         Command::Doctor(arguments) => commands::doctor::doctor(&cli.global, &arguments).await,
         Command::Completions(arguments) => {
             commands::completions::completions(&arguments);

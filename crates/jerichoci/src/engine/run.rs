@@ -21,7 +21,7 @@ use crate::job::JobSpec;
 use crate::outcome::{JobOutcome, RunVerdict};
 use crate::record::{
     JobResult, RUN_RECORD_SCHEMA_VERSION, Removal, RunDir, RunId, RunLock, RunRecord, RunState,
-    Timings,
+    SelectionRecord, Timings,
 };
 /// How long removals are waited for when a run is to stop at once.
 const REMOVAL_WAIT_AT_ONCE: Duration = Duration::from_secs(15);
@@ -39,6 +39,8 @@ pub struct RunRequest {
     pub trust: Trust,
     /// Path rules of untracked files that are taken though they look like secrets.
     pub allow_untracked: Vec<String>,
+    /// Why these jobs, for the record.
+    pub selection: SelectionRecord,
 }
 
 /// How a run ended.
@@ -52,6 +54,8 @@ pub struct RunSummary {
     pub verdict: RunVerdict,
     /// Every job's result, in the order of the request.
     pub results: Vec<JobResult>,
+    /// Why these jobs, and which lanes changed paths did not select.
+    pub selection: SelectionRecord,
     /// What besides the outcomes is not as it should be: artifacts that could not be collected,
     /// instances that could not be removed.
     pub troubles: Vec<String>,
@@ -133,6 +137,7 @@ impl Engine {
         let lanes: Vec<String> = request.jobs.iter().map(|job| job.lane.clone()).collect();
         let owner = self.owner.to_string();
         let trusted = request.trust == Trust::Trusted;
+        let selection = request.selection.clone();
         let begun = tokio::task::spawn_blocking(move || -> Result<_, EngineError> {
             let chance = uuid::Uuid::new_v4().as_fields().0;
             let now = Timestamp::now();
@@ -148,6 +153,7 @@ impl Engine {
                 trusted,
                 owner,
                 lanes,
+                selection,
             };
             let (dir, lock) = store.create_run(&record)?;
             Ok((record, dir, lock))
@@ -452,6 +458,7 @@ impl Dispatcher<'_> {
             dir: self.run.dir.dir().to_owned(),
             verdict,
             results,
+            selection: self.run.record.selection,
             troubles: self.troubles,
         })
     }

@@ -53,13 +53,6 @@ impl LanesFile {
         check::parse(name, source)
     }
 
-    /// The lanes that an id names: one, or all variants of the lane that has them.
-    pub fn named(&self, section: Section, id: &str) -> Vec<&Lane> {
-        let is_named =
-            |lane: &&Lane| lane.id == id || lane.variant.as_ref().is_some_and(|of| of.lane == id);
-        self.lanes(section).iter().filter(is_named).collect()
-    }
-
     /// The lanes of one section.
     pub fn lanes(&self, section: Section) -> &[Lane] {
         match section {
@@ -158,6 +151,13 @@ pub struct Lane {
     pub variant: Option<Variant>,
     /// Whether other lanes still start after this one failed.
     pub keep_going: bool,
+}
+
+impl Lane {
+    /// Whether a name means this lane: its id, or the id of the lane that it is a variant of.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.id == name || self.variant.as_ref().is_some_and(|of| of.lane == name)
+    }
 }
 
 /// Sizes that a lane asks for; what is silent comes from the operator's configuration.

@@ -25,6 +25,7 @@ pub(crate) use atomic::{read_json, write_json};
 pub use id::{RunId, RunIdError};
 pub use store::{JobDir, RunDir, RunLock, RunStore, STORE_DIR, StoreError};
 pub use types::{
-    ArtifactsRecord, CacheVolumeRecord, JobRecord, JobResult, RUN_RECORD_SCHEMA_VERSION,
-    RefusedArtifact, Removal, RemovalRecord, RunRecord, RunState, Timings,
+    ArtifactsRecord, CacheVolumeRecord, JobRecord, JobResult, NotSelected,
+    RUN_RECORD_SCHEMA_VERSION, RefusedArtifact, Removal, RemovalRecord, RunRecord, RunState,
+    SelectionRecord, Timings,
 };

@@ -6,8 +6,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::RunId;
+use crate::changes::ChangeBase;
 use crate::lanes::Section;
 use crate::outcome::{JobOutcome, RunVerdict};
+use crate::select::{Cause, Choice, LaneSelection};
 
 /// Version of every record below.
 pub const RUN_RECORD_SCHEMA_VERSION: u32 = 1;
@@ -42,6 +44,57 @@ pub struct RunRecord {
     pub owner: String,
     /// The lanes, in the order asked.
     pub lanes: Vec<String>,
+    /// Why these lanes. Says nothing in a record that was made before selections were kept.
+    #[serde(default)]
+    pub selection: SelectionRecord,
+}
+
+/// Why the lanes of a run were chosen, and which ones were not.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SelectionRecord {
+    /// What the work tree was compared with, where changed paths chose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<ChangeBase>,
+    /// Why each lane of the run was chosen.
+    #[serde(default)]
+    pub reasons: BTreeMap<String, Cause>,
+    /// Lanes that changed paths did not select: skipped, and no part of the verdict.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_selected: Vec<NotSelected>,
+}
+
+/// A lane that changed paths did not select.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotSelected {
+    /// The lane.
+    pub lane: String,
+    /// Why, in words.
+    pub reason: String,
+}
+
+impl SelectionRecord {
+    /// The record of a selection. `base` is there if changed paths chose; the lanes left out are kept only then, as a
+    /// lane that nobody asked for was not skipped.
+    pub fn new(selections: &[LaneSelection<'_>], base: Option<ChangeBase>) -> Self {
+        let (mut reasons, mut not_selected) = (BTreeMap::new(), Vec::new());
+        for LaneSelection { lane, choice } in selections {
+            match choice {
+                Choice::Selected(cause) => {
+                    reasons.insert(lane.id.clone(), cause.clone());
+                }
+                Choice::Skipped { reason } if base.is_some() => not_selected.push(NotSelected {
+                    lane: lane.id.clone(),
+                    reason: reason.clone(),
+                }),
+                Choice::Skipped { .. } => {}
+            }
+        }
+        Self {
+            base,
+            reasons,
+            not_selected,
+        }
+    }
 }
 
 /// Where a run is.

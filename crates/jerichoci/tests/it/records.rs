@@ -2,7 +2,8 @@
 
 use jerichoci::outcome::JobOutcome;
 use jerichoci::record::{
-    JobResult, RUN_RECORD_SCHEMA_VERSION, RunId, RunRecord, RunState, RunStore, StoreError, Timings,
+    JobResult, RUN_RECORD_SCHEMA_VERSION, RunId, RunRecord, RunState, RunStore, SelectionRecord,
+    StoreError, Timings,
 };
 
 fn record(chance: u32) -> RunRecord {
@@ -19,6 +20,7 @@ fn record(chance: u32) -> RunRecord {
         trusted: false,
         owner: "o".into(),
         lanes: vec!["a".into()],
+        selection: SelectionRecord::default(),
     }
 }
 

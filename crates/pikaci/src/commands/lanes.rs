@@ -4,14 +4,20 @@ use std::io::Write;
 
 use jerichoci::job::{JobContext, JobSpec};
 use jerichoci::lanes::{Lane, Section};
+use jerichoci::select::{Cause, Choice, add_needs, select_lanes};
 use serde::Serialize;
 
-use super::{print_json, write_out};
-use crate::cli::{Global, Output, OutputArguments};
+use super::{print_json, selection, write_out};
+use crate::cli::{Global, LanesArguments, Output};
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};
 use crate::style;
-use crate::view::{padded, widest};
+use crate::view::{padded, talk, widest};
+
+/// Width of the column that says whether a lane is selected, in characters.
+const CHOICE_WIDTH: usize = 8;
+/// Width of the column that says what a lane runs on, in characters.
+const RUNS_ON_WIDTH: usize = 16;
 
 /// One lane, as `--output json` prints it.
 #[derive(Serialize)]
@@ -27,40 +33,94 @@ struct LaneRow {
     entrypoint: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     concurrency_group: Option<String>,
+    /// Whether changed paths select the lane, and why, where that was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    selection: Option<SelectionRow>,
     /// Why the lane can't run here.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     problems: Vec<String>,
 }
 
-pub(crate) fn lanes(global: &Global, arguments: &OutputArguments) -> Result<Exit, CommandError> {
+/// What changed paths make of one lane.
+#[derive(Serialize)]
+struct SelectionRow {
+    selected: bool,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    cause: Option<Cause>,
+    /// In words.
+    reason: String,
+}
+
+impl SelectionRow {
+    fn new(choice: &Choice) -> Self {
+        match choice {
+            Choice::Selected(cause) => Self {
+                selected: true,
+                cause: Some(cause.clone()),
+                reason: cause.to_string(),
+            },
+            Choice::Skipped { reason } => Self {
+                selected: false,
+                cause: None,
+                reason: reason.clone(),
+            },
+        }
+    }
+}
+
+pub(crate) fn lanes(global: &Global, arguments: &LanesArguments) -> Result<Exit, CommandError> {
     let context = Context::open(global)?;
     let file = context.lanes()?;
     let tag = context.engine.store().tag();
     let job_context = context.job_context(&tag)?;
-    let rows: Vec<LaneRow> = [Section::Branch, Section::Nightly]
-        .into_iter()
-        .flat_map(|section| file.lanes(section).iter().map(move |lane| (section, lane)))
-        .map(|(section, lane)| row(section, lane, &job_context))
-        .collect();
-    if arguments.output == Output::Json {
+    let changes = selection::changes(&context, &arguments.changed)?;
+    let mut rows = Vec::new();
+    for section in [Section::Branch, Section::Nightly] {
+        let lanes = file.lanes(section);
+        let choices = changes.as_ref().map(|changes| {
+            let mut selections = select_lanes(lanes, &changes.paths);
+            add_needs(&mut selections);
+            selections
+        });
+        for (place, lane) in lanes.iter().enumerate() {
+            let choice = choices.as_ref().and_then(|choices| choices.get(place));
+            let selection = choice.map(|one| SelectionRow::new(&one.choice));
+            rows.push(row(section, lane, selection, &job_context));
+        }
+    }
+    if let Some(changes) = &changes {
+        talk::note(&selection::changed_text(changes));
+    }
+    if arguments.output.output == Output::Json {
         print_json(&rows)?;
         return Ok(Exit::Passed);
     }
-    write_out(|out| {
-        let width = widest(rows.iter().map(|row| row.id.as_str())).max(4);
-        let head = format!(
-            "{}  {}  {}  title",
-            padded("lane", width),
-            padded("section", 7),
-            padded("runs on", 16)
-        );
-        writeln!(out, "{}", style::paint(style::QUIET, &head))?;
-        rows.iter().try_for_each(|row| show(out, row, width))
-    })?;
+    write_out(|out| table(out, &rows, changes.is_some()))?;
     Ok(Exit::Passed)
 }
 
-fn row(section: Section, lane: &Lane, context: &JobContext<'_>) -> LaneRow {
+fn table(out: &mut impl Write, rows: &[LaneRow], with_choice: bool) -> std::io::Result<()> {
+    let width = widest(rows.iter().map(|row| row.id.as_str())).max(4);
+    let (third, last) = if with_choice {
+        (padded("choice", CHOICE_WIDTH), "why")
+    } else {
+        (padded("runs on", RUNS_ON_WIDTH), "title")
+    };
+    let head = format!(
+        "{}  {}  {third}  {last}",
+        padded("lane", width),
+        padded("section", 7)
+    );
+    writeln!(out, "{}", style::paint(style::QUIET, &head))?;
+    rows.iter().try_for_each(|row| show(out, row, width))
+}
+
+fn row(
+    section: Section,
+    lane: &Lane,
+    selection: Option<SelectionRow>,
+    context: &JobContext<'_>,
+) -> LaneRow {
     let problems = match JobSpec::new(section, lane, context) {
         Ok(_) => Vec::new(),
         Err(error) => error.problems.iter().map(ToString::to_string).collect(),
@@ -75,26 +135,21 @@ fn row(section: Section, lane: &Lane, context: &JobContext<'_>) -> LaneRow {
         needs: lane.needs.clone(),
         entrypoint: lane.entrypoint.clone(),
         concurrency_group: lane.concurrency_group.clone(),
+        selection,
         problems,
     }
 }
 
 fn show(out: &mut impl Write, row: &LaneRow, width: usize) -> std::io::Result<()> {
-    let runs_on = match row.paths.as_ref().map(Vec::len) {
-        None => "every change".to_owned(),
-        Some(1) => "1 path rule".to_owned(),
-        Some(count) => format!("{count} path rules"),
-    };
-    let title = if row.title == row.id {
-        ""
-    } else {
-        row.title.as_str()
+    let (third, last) = match &row.selection {
+        Some(selection) => (choice_word(selection), selection.reason.as_str()),
+        None if row.title == row.id => (runs_on(row), ""),
+        None => (runs_on(row), row.title.as_str()),
     };
     let line = format!(
-        "{}  {}  {}  {title}",
+        "{}  {}  {third}  {last}",
         padded(&row.id, width),
-        padded(row.section.as_str(), 7),
-        padded(&runs_on, 16)
+        padded(row.section.as_str(), 7)
     );
     writeln!(out, "{}", line.trim_end())?;
     for problem in &row.problems {
@@ -105,4 +160,22 @@ fn show(out: &mut impl Write, row: &LaneRow, width: usize) -> std::io::Result<()
         )?;
     }
     Ok(())
+}
+
+fn choice_word(selection: &SelectionRow) -> String {
+    let (style, word) = if selection.selected {
+        (style::GOOD, "selected")
+    } else {
+        (style::HINT, "skipped")
+    };
+    style::paint(style, &padded(word, CHOICE_WIDTH))
+}
+
+fn runs_on(row: &LaneRow) -> String {
+    let text = match row.paths.as_ref().map(Vec::len) {
+        None => "every change".to_owned(),
+        Some(1) => "1 path rule".to_owned(),
+        Some(count) => format!("{count} path rules"),
+    };
+    padded(&text, RUNS_ON_WIDTH)
 }

@@ -7,7 +7,9 @@ pub(crate) mod lanes;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod run;
+mod selection;
 pub(crate) mod status;
+pub(crate) mod why;
 
 use std::io::Write;
 

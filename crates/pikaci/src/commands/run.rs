@@ -1,20 +1,20 @@
 //! `pikaci run`
 
-use std::collections::BTreeSet;
 use std::io::IsTerminal;
 
 use jerichoci::cache::Trust;
 use jerichoci::engine::{CancelLevel, CancelSource, RunRequest, RunSummary};
 use jerichoci::host::HostFacts;
 use jerichoci::job::JobSpec;
-use jerichoci::lanes::{Lane, LanesFile, Section, format_duration};
+use jerichoci::lanes::{Section, format_duration};
 use jerichoci::outcome::RunVerdict;
-use jerichoci::record::JobResult;
+use jerichoci::record::{JobResult, SelectionRecord};
+use jerichoci::select::LaneSelection;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::{print_json, write_out};
+use super::{print_json, selection, write_out};
 use crate::cli::{Global, Output, RunArguments};
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};
@@ -29,13 +29,22 @@ struct RunDocument<'a> {
     verdict: RunVerdict,
     exit_code: u8,
     lanes: &'a [JobResult],
+    selection: &'a SelectionRecord,
     troubles: &'a [String],
 }
 
 pub(crate) async fn run(global: &Global, arguments: RunArguments) -> Result<Exit, CommandError> {
     let context = Context::open(global)?;
     let file = context.lanes()?;
-    let jobs = chosen_jobs(&context, &file, &arguments)?;
+    let section = if arguments.nightly {
+        Section::Nightly
+    } else {
+        Section::Branch
+    };
+    let (selections, base) =
+        selection::for_run(&context, file.lanes(section), section, &arguments)?;
+    let jobs = jobs_of(&context, section, &selections)?;
+    let selection = SelectionRecord::new(&selections, base);
     context.settle_interrupted_runs().await;
     let wanted = arguments
         .jobs
@@ -65,6 +74,7 @@ pub(crate) async fn run(global: &Global, arguments: RunArguments) -> Result<Exit
             Trust::Untrusted
         },
         allow_untracked: arguments.allow_untracked.clone(),
+        selection,
     };
     let began = std::time::Instant::now();
     let summary = drive(&context, request, show(&arguments)).await?;
@@ -78,6 +88,7 @@ pub(crate) async fn run(global: &Global, arguments: RunArguments) -> Result<Exit
             verdict: summary.verdict,
             exit_code: exit.code(),
             lanes: &summary.results,
+            selection: &summary.selection,
             troubles: &summary.troubles,
         })?,
     }
@@ -146,27 +157,17 @@ fn show(arguments: &RunArguments) -> Show {
     }
 }
 
-/// The jobs of the lanes that were asked for, and of what those need, in the order of the file.
-fn chosen_jobs(
+/// The jobs of the lanes that are selected, in the order of the file.
+fn jobs_of(
     context: &Context,
-    file: &LanesFile,
-    arguments: &RunArguments,
+    section: Section,
+    selections: &[LaneSelection<'_>],
 ) -> Result<Vec<JobSpec>, CommandError> {
-    let section = if arguments.nightly {
-        Section::Nightly
-    } else {
-        Section::Branch
-    };
-    let lanes = file.lanes(section);
-    let wanted = wanted_lanes(lanes, section, arguments)?;
     let tag = context.engine.store().tag();
     let job_context = context.job_context(&tag)?;
     let (mut jobs, mut problems) = (Vec::new(), Vec::new());
-    for lane in lanes
-        .iter()
-        .filter(|lane| wanted.contains(lane.id.as_str()))
-    {
-        match JobSpec::new(section, lane, &job_context) {
+    for selection in selections.iter().filter(|one| one.is_selected()) {
+        match JobSpec::new(section, selection.lane, &job_context) {
             Ok(job) => jobs.push(job),
             Err(error) => problems.push(error.to_string()),
         }
@@ -185,43 +186,11 @@ fn chosen_jobs(
     })
 }
 
-fn wanted_lanes<'a>(
-    lanes: &'a [Lane],
-    section: Section,
-    arguments: &'a RunArguments,
-) -> Result<BTreeSet<&'a str>, CommandError> {
-    if arguments.all {
-        if lanes.is_empty() {
-            let message = format!("the lanes file has no {} lanes", section.as_str());
-            return Err(CommandError::new(Exit::NothingRan, message));
-        }
-        return Ok(lanes.iter().map(|lane| lane.id.as_str()).collect());
-    }
-    let mut open: Vec<&str> = arguments.lanes.iter().map(String::as_str).collect();
-    let mut wanted = BTreeSet::new();
-    while let Some(id) = open.pop() {
-        let Some(lane) = lanes.iter().find(|lane| lane.id == id) else {
-            let known: Vec<&str> = lanes.iter().map(|lane| lane.id.as_str()).collect();
-            let message = format!("no {} lane has the id `{id}`", section.as_str());
-            let hint = if known.is_empty() {
-                "there is none".to_owned()
-            } else {
-                format!("there are: {}", known.join(", "))
-            };
-            return Err(CommandError::new(Exit::Usage, message).with_hint(hint));
-        };
-        if wanted.insert(lane.id.as_str()) {
-            open.extend(lane.needs.iter().map(String::as_str));
-        }
-    }
-    Ok(wanted)
-}
-
 fn print_summary(run: &RunSummary, took: &str) -> Result<(), CommandError> {
     write_out(|out| {
         use std::io::Write;
         writeln!(out)?;
-        summary::lanes(out, &run.dir, &run.results)?;
-        summary::verdict(out, run.verdict, &run.results, took, &run.dir)
+        summary::lanes(out, &run.dir, &run.results, &run.selection.not_selected)?;
+        summary::verdict(out, run, took)
     })
 }

@@ -6,6 +6,7 @@ use jerichoci::record::{JobResult, RunDir, RunRecord, RunState};
 use serde::Serialize;
 
 use super::list::word_of;
+use super::selection::base_text;
 use super::{print_json, write_out};
 use crate::cli::{Global, Output, StatusArguments};
 use crate::context::Context;
@@ -71,10 +72,13 @@ fn show(
         row("took", &between(record.started_at, finished))?;
     }
     row("head", record.head.as_deref().unwrap_or("no commit"))?;
+    if let Some(base) = &record.selection.base {
+        row("base", &base_text(base))?;
+    }
     row("snapshot", record.snapshot.as_deref().unwrap_or("-"))?;
     row("folder", &summary::shown_path(run.dir()))?;
     writeln!(out)?;
-    summary::lanes(out, run.dir(), results)?;
+    summary::lanes(out, run.dir(), results, &record.selection.not_selected)?;
     if record.state == RunState::Running {
         let ended: Vec<&str> = results.iter().map(|result| result.lane.as_str()).collect();
         let open: Vec<&str> = record

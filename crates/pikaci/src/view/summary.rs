@@ -3,9 +3,10 @@
 use std::io::Write;
 use std::path::Path;
 
+use jerichoci::engine::RunSummary;
 use jerichoci::logs::first_error_lines;
-use jerichoci::outcome::{JobOutcome, RunVerdict};
-use jerichoci::record::JobResult;
+use jerichoci::outcome::JobOutcome;
+use jerichoci::record::{JobResult, NotSelected};
 
 use super::{job_duration, padded, widest};
 use crate::style;
@@ -13,13 +14,17 @@ use crate::style;
 /// Lines of a failed lane's log that are shown.
 const ERROR_LINES_MAX: usize = 8;
 
-/// Every lane with its outcome, its time and its log; then the first useful lines of each that failed.
+/// Every lane with its outcome, its time and its log, the ones that changed paths did not select last; then the first
+/// useful lines of each that failed, and why the others were skipped.
 pub(crate) fn lanes(
     out: &mut impl Write,
     run_dir: &Path,
     results: &[JobResult],
+    not_selected: &[NotSelected],
 ) -> std::io::Result<()> {
-    let lane_width = widest(results.iter().map(|result| result.lane.as_str())).max(4);
+    let ran = results.iter().map(|result| result.lane.as_str());
+    let left_out = not_selected.iter().map(|one| one.lane.as_str());
+    let lane_width = widest(ran.chain(left_out)).max(4);
     let outcome_width = widest(results.iter().map(|result| result.outcome.word())).max(7);
     let head = format!(
         "{}  {}  {:>7}  log",
@@ -47,7 +52,30 @@ pub(crate) fn lanes(
             job_duration(result)
         )?;
     }
-    details(out, run_dir, results)
+    for one in not_selected {
+        let word = style::paint(style::HINT, &padded("skipped", outcome_width));
+        let lane = padded(&one.lane, lane_width);
+        writeln!(out, "{lane}  {word}  {:>7}  -", "-")?;
+    }
+    details(out, run_dir, results)?;
+    why_not_selected(out, not_selected)
+}
+
+/// Why lanes were not selected; a reason that several share is told once.
+fn why_not_selected(out: &mut impl Write, not_selected: &[NotSelected]) -> std::io::Result<()> {
+    let mut by_reason: Vec<(&str, Vec<&str>)> = Vec::new();
+    for one in not_selected {
+        match by_reason.iter_mut().find(|(known, _)| *known == one.reason) {
+            Some((_, lanes)) => lanes.push(&one.lane),
+            None => by_reason.push((&one.reason, vec![&one.lane])),
+        }
+    }
+    for (reason, lanes) in by_reason {
+        let word = style::paint(style::HINT, "skipped");
+        let names = style::paint(style::STRONG, &shortened(&lanes));
+        writeln!(out, "\n{names} {word}: {reason}")?;
+    }
+    Ok(())
 }
 
 /// What is to be said about the lanes that did not pass. A cause that several share is told once.
@@ -91,7 +119,8 @@ fn details(out: &mut impl Write, run_dir: &Path, results: &[JobResult]) -> std::
     Ok(())
 }
 
-fn shortened(names: &[&str]) -> String {
+/// The first two of some names, and how many more there are.
+pub(crate) fn shortened(names: &[&str]) -> String {
     match names {
         [one] => (*one).to_owned(),
         [one, two] => format!("{one}, {two}"),
@@ -101,25 +130,27 @@ fn shortened(names: &[&str]) -> String {
 }
 
 /// The last line of a run: verdict, counts, time, where everything is.
-pub(crate) fn verdict(
-    out: &mut impl Write,
-    verdict: RunVerdict,
-    results: &[JobResult],
-    took: &str,
-    run_dir: &Path,
-) -> std::io::Result<()> {
-    let passed = results
+pub(crate) fn verdict(out: &mut impl Write, run: &RunSummary, took: &str) -> std::io::Result<()> {
+    let passed = run
+        .results
         .iter()
         .filter(|result| result.outcome.is_passed())
         .count();
-    let (style, word) = style::of_verdict(verdict);
+    let (style, word) = style::of_verdict(run.verdict);
     writeln!(out)?;
-    let counts = format!("{passed} of {} passed in {took}", results.len());
+    let left_out = match run.selection.not_selected.len() {
+        0 => String::new(),
+        count => format!(", {count} not selected"),
+    };
+    let counts = format!(
+        "{passed} of {} passed in {took}{left_out}",
+        run.results.len()
+    );
     writeln!(
         out,
         "{}  {counts}  {}",
         style::paint(style, word),
-        shown_path(run_dir)
+        shown_path(&run.dir)
     )
 }
 
