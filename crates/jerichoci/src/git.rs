@@ -295,13 +295,12 @@ impl Repository {
     ) -> Result<Vec<Vec<u8>>, GitError> {
         let inner = self.inner(folder);
         let prefix = Path::new(OsStr::from_bytes(folder));
-        let mut paths = Vec::new();
-        if depth_left > 0 && has_git(&inner.root) {
-            inner.collect_paths(prefix, depth_left - 1, &mut paths)?;
-        } else {
-            paths.push(prefix.to_owned());
+        if depth_left == 0 || !has_git(&inner.root) {
+            return Ok(vec![folder.to_owned()]);
         }
-        let bytes = |path: PathBuf| path.into_os_string().into_vec();
+        let mut paths = Vec::new();
+        inner.collect_paths(prefix, depth_left - 1, &mut paths)?;
+        let bytes = |listed: ListedPath| listed.path.into_os_string().into_vec();
         Ok(paths.into_iter().map(bytes).collect())
     }
 

@@ -23,11 +23,17 @@ pub(super) struct Named {
     pub(super) manifest: Manifest,
 }
 
-/// What is left to do for a tree, and the right to do it.
-pub(super) struct Work {
+/// What makes a tree that of a manifest.
+pub(super) struct Changes {
+    /// What is in a folder comes before it.
     pub(super) remove: Vec<PathBuf>,
     /// Indices of the manifest's entries.
     pub(super) make: Vec<usize>,
+}
+
+/// What is left to do for a tree, and the right to do it.
+pub(super) struct Work {
+    pub(super) changes: Changes,
     pub(super) donors: Vec<Donor>,
     /// Whoever wants the same tree waits for this.
     pub(super) _filling: File,
@@ -59,10 +65,8 @@ pub(super) fn claim(
         TreeState::Partial | TreeState::Unverified => {
             let donors = donors(store, &lock, &candidates(store, id, known)?)?;
             drop(lock);
-            let (remove, make) = survey(&store.tree(id), &wanted.manifest)?;
             Work {
-                remove,
-                make,
+                changes: survey(&store.tree(id), &wanted.manifest)?,
                 donors,
                 _filling: filling,
             }
@@ -70,17 +74,18 @@ pub(super) fn claim(
         TreeState::Missing => {
             let others = candidates(store, id, known)?;
             match recycled(store, &lock, wanted, &others, recycle)? {
-                Some((remove, make)) => Work {
-                    remove,
-                    make,
+                Some(changes) => Work {
+                    changes,
                     donors: Vec::new(),
                     _filling: filling,
                 },
                 None => {
                     store.make_tree(id)?;
                     Work {
-                        remove: Vec::new(),
-                        make: (0..wanted.manifest.entries.len()).collect(),
+                        changes: Changes {
+                            remove: Vec::new(),
+                            make: (0..wanted.manifest.entries.len()).collect(),
+                        },
                         donors: donors(store, &lock, &others)?,
                         _filling: filling,
                     }
@@ -137,7 +142,7 @@ fn recycled(
     wanted: &Named,
     candidates: &[Named],
     recycle: Recycle<'_>,
-) -> Result<Option<(Vec<PathBuf>, Vec<usize>)>, SnapshotError> {
+) -> Result<Option<Changes>, SnapshotError> {
     let Recycle::UnusedExcept(keep) = recycle else {
         return Ok(None);
     };
@@ -155,13 +160,13 @@ fn recycled(
         store.rename_tree(lock, id, &wanted.id)?;
         store.forget(lock, id)?;
         let remove = remove.into_iter().map(Path::to_owned).collect();
-        return Ok(Some((remove, make)));
+        return Ok(Some(Changes { remove, make }));
     }
     Ok(None)
 }
 
 /// What differs between a tree on the disk and its manifest.
-fn survey(tree: &Path, manifest: &Manifest) -> Result<(Vec<PathBuf>, Vec<usize>), SnapshotError> {
+fn survey(tree: &Path, manifest: &Manifest) -> Result<Changes, SnapshotError> {
     let root = Root::open(tree)?;
     let mut below = root.below();
     let mut is_there = vec![false; manifest.entries.len()];
@@ -206,5 +211,5 @@ fn survey(tree: &Path, manifest: &Manifest) -> Result<(Vec<PathBuf>, Vec<usize>)
             !(is_folder(entry) && entry.path.as_os_str().is_empty())
         })
         .collect();
-    Ok((remove, make))
+    Ok(Changes { remove, make })
 }

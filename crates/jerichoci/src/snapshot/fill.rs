@@ -54,8 +54,9 @@ impl Scanned {
         let target = Root::open(&self.dir)?;
         let late = Time::now().max(self.now.next());
         let placing = Placing::new(&self.source, &target, &work.donors, late)?;
-        placing.remove(&work.remove)?;
+        placing.remove(&work.changes.remove)?;
         let wanted: Vec<Wanted<'_>> = work
+            .changes
             .make
             .iter()
             .map(|index| Wanted {
@@ -78,7 +79,6 @@ impl Scanned {
         let empty = left_folders(&self.manifest, &became);
         placing.remove(&empty)?;
         placing.settle_folders(&became.entries)?;
-        drop(placing);
         self.become_other(became)
     }
 

@@ -2,7 +2,7 @@
 //! system can, else by a copy. Nothing here is ever linked to the work tree.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -229,17 +229,27 @@ impl<'a> Placing<'a> {
         let made = openat(folder, name, flags, Mode::from_raw_mode(0o600))
             .map_err(|errno| io("create", &root.shown(path), errno.into()))?;
         let mut target = File::from(made);
-        let (bytes, content) = if self.clone_file(&source, &target, path)? {
-            match known_content(wanted, &source, &stat, self.source)? {
-                Some(known) => known,
-                None => hand.source.digest(path, &mut target, |_| Ok(()))?,
-            }
+        let write = |bytes: &[u8]| {
+            let written = (&target).write_all(bytes);
+            written.map_err(|source| io("write", &root.shown(path), source))
+        };
+        let is_settled = wanted.settled == Some(stat);
+        let known = if self.clone_file(&source, &target, path)? {
+            known_content(wanted, &source, &stat, self.source)?
+        } else if is_settled {
+            hand.source.copy(path, &mut source, write)?;
+            known_content(wanted, &source, &stat, self.source)?
         } else {
-            hand.source.digest(path, &mut source, |bytes| {
-                target
-                    .write_all(bytes)
-                    .map_err(|source| io("write", &root.shown(path), source))
-            })?
+            Some(hand.source.digest(path, &mut source, write)?)
+        };
+        let (bytes, content) = match known {
+            Some(known) => known,
+            // Written meanwhile: what counts is what was taken.
+            None => {
+                let back = target.seek(SeekFrom::Start(0));
+                back.map_err(|source| io("read", &root.shown(path), source))?;
+                hand.source.digest(path, &mut target, |_| Ok(()))?
+            }
         };
         let entry = self.timed(wanted.entry, Entry::file(path, &stat, bytes, content));
         let settle = || -> Result<(), Errno> {
@@ -269,7 +279,7 @@ impl<'a> Placing<'a> {
     }
 }
 
-/// What a clone holds, if the file was not written since the scan read it.
+/// What a clone or copy holds, if the file was not written since the scan read it.
 fn known_content(
     wanted: &Wanted<'_>,
     source: &File,
@@ -280,7 +290,7 @@ fn known_content(
         .map_err(|errno| io("look at", &root.shown(&wanted.entry.path), errno.into()))?;
     let settled = wanted.settled.as_ref();
     let is_unwritten = settled == Some(stat) && *stat == FileStat::of(&after);
-    Ok(is_unwritten.then(|| (wanted.entry.bytes, wanted.entry.content)))
+    Ok(is_unwritten.then_some((wanted.entry.bytes, wanted.entry.content)))
 }
 
 /// Links the file of a donor that has the same content, mode and time. Files of a snapshot are never written, so two

@@ -84,6 +84,24 @@ impl<'a> Reading<'a> {
     }
 
     /// Reads an open file to its end, giving each piece to `sink`.
+    pub(super) fn copy(
+        &mut self,
+        path: &Path,
+        file: &mut File,
+        mut sink: impl FnMut(&[u8]) -> Result<(), SnapshotError>,
+    ) -> Result<(), SnapshotError> {
+        loop {
+            let count = file
+                .read(&mut self.buffer)
+                .map_err(|source| io("read", &self.below.root().shown(path), source))?;
+            if count == 0 {
+                return Ok(());
+            }
+            sink(&self.buffer[..count])?;
+        }
+    }
+
+    /// As [`Reading::copy`]; tells how many bytes there were, and their digest.
     pub(super) fn digest(
         &mut self,
         path: &Path,
@@ -91,18 +109,13 @@ impl<'a> Reading<'a> {
         mut sink: impl FnMut(&[u8]) -> Result<(), SnapshotError>,
     ) -> Result<(u64, Content), SnapshotError> {
         let mut hasher = Sha256::new();
-        let mut bytes: u64 = 0;
-        loop {
-            let count = file
-                .read(&mut self.buffer)
-                .map_err(|source| io("read", &self.below.root().shown(path), source))?;
-            if count == 0 {
-                return Ok((bytes, hasher.finalize().into()));
-            }
-            bytes += count as u64;
-            hasher.update(&self.buffer[..count]);
-            sink(&self.buffer[..count])?;
-        }
+        let mut count: u64 = 0;
+        self.copy(path, file, |bytes| {
+            count += bytes.len() as u64;
+            hasher.update(bytes);
+            sink(bytes)
+        })?;
+        Ok((count, hasher.finalize().into()))
     }
 }
 

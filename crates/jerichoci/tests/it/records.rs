@@ -45,6 +45,7 @@ fn a_run_reads_back_and_its_lock_tells_that_it_lives() {
     let result = JobResult {
         schema_version: RUN_RECORD_SCHEMA_VERSION,
         lane: "a".into(),
+        attempt: 1,
         outcome: JobOutcome::Failed {
             exit_code: Some(7),
             signal: None,

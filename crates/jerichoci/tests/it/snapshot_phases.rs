@@ -1,7 +1,7 @@
 //! Snapshots in two phases: what is seen in between, what a killed process leaves, who shares what, what is removed.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 use jerichoci::snapshot::{
@@ -37,8 +37,11 @@ fn recycling() -> ScanOptions<'static> {
     }
 }
 
-/// Every path below `dir` with its content, mode and time.
-fn everything(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>, u32, (i64, i64))> {
+/// A path with its content, mode and time.
+type There = (PathBuf, Vec<u8>, u32, (i64, i64));
+
+/// Everything below `dir`.
+fn everything(dir: &Path) -> Vec<There> {
     let mut all = Vec::new();
     let mut open = vec![dir.to_owned()];
     while let Some(folder) = open.pop() {
@@ -235,7 +238,7 @@ fn an_unused_tree_becomes_the_next_one_where_that_is_allowed() {
     assert!(!fourth.reused);
     let trees = store_of(&tree).list().expect("listed").len();
     assert_eq!(trees, 3, "one of three became the fourth");
-    let without_times = |all: &[(std::path::PathBuf, Vec<u8>, u32, (i64, i64))]| {
+    let without_times = |all: &[There]| {
         let plain = all
             .iter()
             .map(|(path, content, mode, _)| (path.clone(), content.clone(), *mode));
@@ -294,7 +297,7 @@ fn what_a_killed_removal_left_is_gone_with_the_next_call() {
     std::fs::write(dir.join(".locks").join(&gone), "").expect("written");
     std::fs::write(dir.join(".whole").join(&gone), "").expect("written");
     store_of(&tree)
-        .evict(&[snapshot.manifest_id.clone()])
+        .evict(std::slice::from_ref(&snapshot.manifest_id))
         .expect("evicted");
     let left = |name: &str| dir.join(name).exists();
     assert!(!left(".trash-x") && !left(".tmp-x"));

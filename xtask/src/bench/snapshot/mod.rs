@@ -59,7 +59,8 @@ pub(super) fn run(root: &Path, options: &SnapshotOptions) -> Result<()> {
     for round in 0..=options.runs {
         // Each of the copying ways is first, second and last in turn.
         let mut copying = Way::COPYING;
-        copying.rotate_left(usize::from(round) % copying.len());
+        let first = usize::from(round) % copying.len();
+        copying.rotate_left(first);
         for way in copying.into_iter().chain(Way::AGAIN) {
             let taken = trees.measure(way, round)?;
             if round > 0 {
