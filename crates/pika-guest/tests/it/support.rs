@@ -15,6 +15,8 @@ use pikahut::stack::TestIncus;
 use pikahut::wait;
 
 /// Longer than anything here takes on a busy machine.
+/// Follows what was read, so that output which was lost on its way shows.
+const END_OF_FILE: &str = "END-OF-FILE";
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// A running container with the runner in it. Deleted when it is dropped.
@@ -182,9 +184,18 @@ impl Guest {
 
     fn state_file(&self, name: &str) -> Vec<u8> {
         let path = format!("/run/pika-cloud/{name}");
-        let output = self.exec(&["cat", &path]).output().unwrap();
-        assert!(output.status.success(), "{path}: {output:?}");
-        output.stdout
+        let script = format!("cat {path} && echo {END_OF_FILE}");
+        // On a busy machine the program was seen to end with 0 and without the output: the mark tells.
+        let read = wait::until(LIMIT, || {
+            let output = self.exec(&["/bin/sh", "-c", &script]).output().unwrap();
+            assert!(output.status.success(), "{path}: {output:?}");
+            let mark = format!("{END_OF_FILE}\n");
+            output
+                .stdout
+                .strip_suffix(mark.as_bytes())
+                .map(<[u8]>::to_vec)
+        });
+        read.unwrap_or_else(|| panic!("{path} never came whole"))
     }
 
     pub(crate) fn result(&self) -> LifecycleResult {
