@@ -14,9 +14,9 @@ use pika_cloud::{
 use pikahut::stack::TestIncus;
 use pikahut::wait;
 
-/// Longer than anything here takes on a busy machine.
 /// Follows what was read, so that output which was lost on its way shows.
 const END_OF_FILE: &str = "END-OF-FILE";
+/// Longer than anything here takes on a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// A running container with the runner in it. Deleted when it is dropped.
