@@ -1,5 +1,6 @@
 //! Tests of the engine's parts that need no daemon, and of runs on the real one.
 
+mod changes;
 mod git_tree;
 mod jobs;
 mod lanes;
