@@ -335,6 +335,7 @@ fn without_commits_there_is_nothing_to_compare() {
 fn without_a_common_ancestor_the_error_says_whether_history_is_cut_off() {
     let tree = on_a_branch();
     tree.git(&["checkout", "-q", "--orphan", "apart"]);
+    tree.write("apart", "so that it is not the first commit of main again");
     tree.commit();
     let error = changes_since(&tree.repository(), Some("main")).expect_err("refused");
     assert!(

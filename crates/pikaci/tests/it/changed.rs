@@ -100,7 +100,7 @@ async fn what_cannot_be_compared_is_a_usage_error_with_a_remedy() {
     )
     .await;
     tree.git(&["checkout", "-q", "--orphan", "apart"]);
-    tree.git(&["commit", "-q", "-m", "x"]);
+    tree.git(&["commit", "-q", "-m", "a beginning of its own"]);
     told(
         &["run", "--changed", "--base", "topic"],
         "HEAD and topic have no common ancestor",
