@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use jerichoci::changes::{ChangesError, changes_since, path_text};
+use jerichoci::changes::{ChangesError, changes_since};
 use jerichoci::git::Repository;
 
 use crate::git_tree::{GitTree, git_in};
@@ -30,7 +30,7 @@ fn changed(tree: &GitTree) -> Vec<String> {
 
 fn changed_since(repository: &Repository, base: &str) -> Vec<String> {
     let changes = changes_since(repository, Some(base)).expect("compared");
-    changes.paths.iter().map(|path| path_text(path)).collect()
+    changes.shown_paths()
 }
 
 fn write_bytes(root: &Path, name: &[u8], content: &str) {
@@ -143,9 +143,9 @@ fn names_of_any_bytes_are_read_as_they_are() {
         changed(&tree),
         [
             " space ",
-            "a\\nb",
-            "back\\\\slash",
-            "tab\\t\"quote\"",
+            "a\\x0ab",
+            "back\\x5cslash",
+            "tab\\x09\"quote\"",
             "\\xff\\xfe"
         ]
     );
@@ -314,7 +314,15 @@ fn an_upstream_that_is_gone_is_passed_over() {
 #[test]
 fn a_base_that_is_no_commit_is_refused() {
     let tree = on_a_branch();
-    for name in ["nowhere", "", "--all", "-h", "HEAD:kept"] {
+    for name in [
+        "nowhere",
+        "",
+        "--all",
+        "-h",
+        "HEAD:kept",
+        "^main",
+        "main..topic",
+    ] {
         let error = changes_since(&tree.repository(), Some(name)).expect_err("refused");
         assert!(
             matches!(error, ChangesError::UnknownBase { .. }),

@@ -154,7 +154,7 @@ fn what_a_selected_lane_needs_runs_because_of_it() {
             None,
             text("the changed path b/y matched"),
             text("needed by lane d"),
-            text("the changed path d/x\\n matched"),
+            text("the changed path d/x\\x0a matched"),
         ]
     );
     let mut named = select_named(&file.branch, &["c".to_owned()]).expect("known");

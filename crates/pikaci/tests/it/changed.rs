@@ -46,7 +46,7 @@ async fn nothing_selected_exits_5_and_tells_what_changed() {
         ended.stderr.contains("3 paths changed since main")
             && ended
                 .stderr
-                .contains("no lane's paths match: other/a\\nb, other/c and 1 more"),
+                .contains("no lane's paths match: other/a\\x0ab, other/c and 1 more"),
         "{}",
         ended.stderr
     );
