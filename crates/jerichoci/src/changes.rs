@@ -1,8 +1,9 @@
 //! What changed in a work tree since it left the branch that it is compared with.
 //!
-//! Owns the choice of that branch, the errors of a history that can't be compared, and how paths of any
-//! bytes are written as text. It decides nothing about lanes: see [`crate::select`].
+//! Owns the choice of that branch, and the errors of a history that can't be compared. It decides nothing
+//! about lanes: see [`crate::select`].
 
+use pika_runtime::show_name;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -15,6 +16,13 @@ pub struct Changes {
     pub base: ChangeBase,
     /// Paths that differ, relative to the root, as bytes, in byte order; both ends of a rename.
     pub paths: Vec<Vec<u8>>,
+}
+
+impl Changes {
+    /// The paths as they may be shown.
+    pub fn shown_paths(&self) -> Vec<String> {
+        self.paths.iter().map(|path| show_name(path)).collect()
+    }
 }
 
 /// What a work tree was compared with.
@@ -126,21 +134,4 @@ fn default_base(repository: &Repository) -> Result<Option<(String, String)>, Git
         }
     }
     Ok(None)
-}
-
-/// A path as text on one line: what isn't UTF-8, control characters and the backslash are escaped, so that no two
-/// paths look the same and none can write to a terminal.
-pub fn path_text(path: &[u8]) -> String {
-    let mut text = String::with_capacity(path.len());
-    for chunk in path.utf8_chunks() {
-        for char in chunk.valid().chars() {
-            if char.is_control() || char == '\\' {
-                text.extend(char.escape_default());
-            } else {
-                text.push(char);
-            }
-        }
-        text.push_str(&chunk.invalid().escape_ascii().to_string());
-    }
-    text
 }

@@ -209,11 +209,9 @@ impl Repository {
         ];
         // Git has several codes for "no such thing", depending on what is wrong with the name.
         let output = run(&self.root, &arguments)?;
-        Ok(output
-            .status
-            .success()
-            .then(|| first_line(&output.stdout))
-            .flatten())
+        let found = first_line(&output.stdout).filter(|_| output.status.success());
+        // `^name` and the like are verified too, and answered with more than an object id.
+        Ok(found.filter(|id| id.bytes().all(|byte| byte.is_ascii_hexdigit())))
     }
 
     /// The upstream of the branch that is checked out, such as `origin/main`. `None` for a detached HEAD too, and

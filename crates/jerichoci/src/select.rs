@@ -10,9 +10,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use globset::{Glob, GlobBuilder, GlobMatcher};
+use pika_runtime::show_name;
 use serde::{Deserialize, Serialize};
 
-use crate::changes::path_text;
 use crate::lanes::{LANES_FILE_PATH, Lane};
 
 /// What became of one lane.
@@ -50,7 +50,7 @@ pub enum Cause {
     LanesFileChanged,
     /// A changed path matched.
     Path {
-        /// The first one that did, as [`path_text`] writes it.
+        /// The first one that did, as [`show_name`] writes it.
         path: String,
     },
     /// A lane that runs needs it.
@@ -177,7 +177,7 @@ fn choose<P: AsRef<[u8]>>(lane: &Lane, changed: &[P]) -> Choice {
         .filter(|path| is_match(&wanted, path))
     {
         if !is_match(&excluded, path) {
-            let path = path_text(path);
+            let path = show_name(path);
             return Choice::Selected(Cause::Path { path });
         }
         only_excluded = true;

@@ -76,11 +76,12 @@ pub(crate) struct RunArguments {
     #[arg(
         value_name = "LANE",
         required_unless_present_any = ["all", "changed"],
-        conflicts_with_all = ["all", "changed"]
+        // `base` is named too: what it requires is not asked for where that conflicts with what is there.
+        conflicts_with_all = ["all", "changed", "base"]
     )]
     pub(crate) lanes: Vec<String>,
     /// Run every lane
-    #[arg(long, conflicts_with = "changed")]
+    #[arg(long, conflicts_with_all = ["changed", "base"])]
     pub(crate) all: bool,
     #[command(flatten)]
     pub(crate) changed: ChangedArguments,

@@ -4,6 +4,7 @@
 
 mod cache_stage;
 mod caches;
+mod changes;
 mod git_tree;
 mod jobs;
 mod lanes;

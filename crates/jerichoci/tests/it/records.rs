@@ -76,6 +76,20 @@ fn a_run_reads_back_and_its_lock_tells_that_it_lives() {
 }
 
 #[test]
+fn a_record_from_before_selections_were_kept_reads_back() {
+    let (_dir, store) = store();
+    let written = record(1);
+    let (run, _lock) = store.create_run(&written).expect("made");
+    let path = run.dir().join("run.json");
+    let text = std::fs::read_to_string(&path).expect("read");
+    let mut old: serde_json::Value = serde_json::from_str(&text).expect("a document");
+    let keys = old.as_object_mut().expect("an object");
+    assert!(keys.remove("selection").is_some(), "{text}");
+    std::fs::write(&path, old.to_string()).expect("written");
+    assert_eq!(run.read().expect("read"), written);
+}
+
+#[test]
 fn runs_are_found_by_any_clear_part_of_their_id() {
     let (_dir, store) = store();
     assert!(matches!(

@@ -1,7 +1,11 @@
 //! Lane selection, with the vectors of branch 160.
 
+use jerichoci::changes::ChangeBase;
 use jerichoci::lanes::LanesFile;
-use jerichoci::select::{Cause, Choice, select_lanes};
+use jerichoci::record::SelectionRecord;
+use jerichoci::select::{
+    Cause, Choice, LaneSelection, add_needs, select_all, select_lanes, select_named,
+};
 
 fn selected(file: &LanesFile, changed: &[&[u8]]) -> Vec<String> {
     let selections = select_lanes(&file.branch, changed);
@@ -112,4 +116,113 @@ fn a_skipped_lane_says_why() {
         reason(b"src/gen/x"),
         "every changed path that matches is excluded"
     );
+}
+
+/// `d` needs `c` needs `b`; `a` stands alone. Each has its own folder.
+fn chained() -> LanesFile {
+    let lane = |id: &str, needs: &str| {
+        format!(
+            "[[branch.lanes]]\nid = \"{id}\"\ncommand = [\"true\"]\npaths = [\"{id}/**\"]\nneeds = [{needs}]\n"
+        )
+    };
+    let lanes = [
+        lane("a", ""),
+        lane("b", ""),
+        lane("c", "\"b\""),
+        lane("d", "\"c\""),
+    ];
+    LanesFile::parse("f", &format!("version = 1\n{}", lanes.concat())).expect("parses")
+}
+
+fn causes(selections: &[LaneSelection<'_>]) -> Vec<Option<String>> {
+    let cause = |one: &LaneSelection<'_>| match &one.choice {
+        Choice::Selected(cause) => Some(cause.to_string()),
+        Choice::Skipped { .. } => None,
+    };
+    selections.iter().map(cause).collect()
+}
+
+#[test]
+fn what_a_selected_lane_needs_runs_because_of_it() {
+    let file = chained();
+    let mut selections = select_lanes(&file.branch, &[b"d/x\n".as_slice(), b"b/y"]);
+    add_needs(&mut selections);
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        causes(&selections),
+        [
+            None,
+            text("the changed path b/y matched"),
+            text("needed by lane d"),
+            text("the changed path d/x\\x0a matched"),
+        ]
+    );
+    let mut named = select_named(&file.branch, &["c".to_owned()]).expect("known");
+    add_needs(&mut named);
+    assert_eq!(
+        causes(&named),
+        [
+            None,
+            text("needed by lane c"),
+            text("asked for by name"),
+            None
+        ]
+    );
+    assert!(
+        select_all(&file.branch)
+            .iter()
+            .all(LaneSelection::is_selected)
+    );
+    let wanted = ["a".to_owned(), "none".to_owned()];
+    assert_eq!(
+        select_named(&file.branch, &wanted).expect_err("unknown"),
+        "none"
+    );
+}
+
+#[test]
+fn the_record_keeps_reasons_and_what_paths_left_out() {
+    let file = chained();
+    let mut selections = select_lanes(&file.branch, &[b"c/x".as_slice()]);
+    add_needs(&mut selections);
+    let base = ChangeBase {
+        name: "origin/main".into(),
+        merge_base: "0123".into(),
+    };
+    let record = SelectionRecord::new(&selections, Some(base));
+    insta::assert_json_snapshot!(record, @r#"
+    {
+      "base": {
+        "name": "origin/main",
+        "merge_base": "0123"
+      },
+      "reasons": {
+        "b": {
+          "because": "needed_by",
+          "lane": "c"
+        },
+        "c": {
+          "because": "path",
+          "path": "c/x"
+        }
+      },
+      "not_selected": [
+        {
+          "lane": "a",
+          "reason": "no changed path matches"
+        },
+        {
+          "lane": "d",
+          "reason": "no changed path matches"
+        }
+      ]
+    }
+    "#);
+    let named = select_named(&file.branch, &["a".to_owned()]).expect("known");
+    let record = SelectionRecord::new(&named, None);
+    assert!(
+        record.not_selected.is_empty(),
+        "nobody asked for the others"
+    );
+    assert_eq!(record.reasons.get("a"), Some(&Cause::Named));
 }

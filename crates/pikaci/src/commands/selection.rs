@@ -1,6 +1,6 @@
 //! Which lanes a command means: by name, all of them, or by what changed.
 
-use jerichoci::changes::{ChangeBase, Changes, changes_since, path_text};
+use jerichoci::changes::{ChangeBase, Changes, changes_since};
 use jerichoci::lanes::{Lane, Section};
 use jerichoci::select::{LaneSelection, add_needs, select_all, select_lanes, select_named};
 
@@ -75,7 +75,7 @@ pub(super) fn base_text(base: &ChangeBase) -> String {
 }
 
 fn nothing_selected(changes: &Changes) -> CommandError {
-    let paths: Vec<String> = changes.paths.iter().map(|path| path_text(path)).collect();
+    let paths = changes.shown_paths();
     let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
     let what = changed_text(changes);
     let message = if paths.is_empty() {

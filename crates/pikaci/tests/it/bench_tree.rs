@@ -20,6 +20,11 @@ pub(crate) fn lane(id: &str, script: &str, keys: &str) -> String {
     format!("[[branch.lanes]]\nid = {id:?}\ncommand = [\"bash\", \"-c\", {script:?}]\n{keys}\n")
 }
 
+/// A tree for which there is no daemon.
+pub(crate) fn without_daemon(lanes: &str) -> Tree {
+    Tree::new(Path::new("/nonexistent/incus.socket"), "nobody", lanes)
+}
+
 /// What a program printed and how it ended.
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
@@ -46,12 +51,7 @@ impl Tree {
         );
         std::fs::write(&config, text).expect("write the configuration");
         let tree = Self { dir, config };
-        let init = Command::new("git")
-            .args(["init", "-q"])
-            .current_dir(tree.root())
-            .status()
-            .expect("git runs");
-        assert!(init.success());
+        tree.git(&["init", "-q"]);
         tree
     }
 
@@ -59,6 +59,25 @@ impl Tree {
     pub(crate) async fn on(incus: &TestIncus, lanes: &str) -> Self {
         assert_eq!(incus.runner_image().await, "pikaci/dev");
         Self::new(&incus.socket(), &incus.owner(), lanes)
+    }
+
+    /// Runs git in the tree.
+    pub(crate) fn git(&self, arguments: &[&str]) {
+        let status = Command::new("git")
+            .args(["-c", "user.name=t", "-c", "user.email=t@example.org"])
+            .args(arguments)
+            .current_dir(self.root())
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .status()
+            .expect("git runs");
+        assert!(status.success(), "git {arguments:?}");
+    }
+
+    /// Commits everything there is to `main`.
+    pub(crate) fn commit_to_main(&self) {
+        self.git(&["checkout", "-q", "-B", "main"]);
+        self.git(&["add", "-A"]);
+        self.git(&["commit", "-q", "-m", "x"]);
     }
 
     pub(crate) fn root(&self) -> PathBuf {

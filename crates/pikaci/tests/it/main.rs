@@ -2,8 +2,10 @@
 
 mod bench_tree;
 mod caches;
+mod changed;
 mod interruptions;
 mod many;
 mod outcomes;
 mod refusals;
 mod source;
+mod why;

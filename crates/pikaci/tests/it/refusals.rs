@@ -5,16 +5,7 @@ use std::os::unix::process::CommandExt;
 
 use pikahut::stack::TestIncus;
 
-use crate::bench_tree::{Ended, Tree, lane};
-
-/// A tree for which there is no daemon.
-fn without_daemon(lanes: &str) -> Tree {
-    Tree::new(
-        std::path::Path::new("/nonexistent/incus.socket"),
-        "nobody",
-        lanes,
-    )
-}
+use crate::bench_tree::{Ended, Tree, lane, without_daemon};
 
 #[tokio::test]
 async fn a_broken_lanes_file_shows_its_line() {
@@ -46,6 +37,12 @@ async fn usage_errors_exit_2_and_help_exits_0() {
         &["run"][..],
         &["run", "none"],
         &["run", "--all", "one"],
+        &["run", "--changed", "one"],
+        &["run", "--changed", "--all"],
+        &["run", "one", "--base", "main"],
+        &["run", "--all", "--base", "main"],
+        &["lanes", "--base", "main"],
+        &["why"],
         &["frobnicate"],
         &["run", "one", "-j", "0"],
     ] {
