@@ -70,7 +70,7 @@ pub enum EngineError {
     },
     /// The caches can't be looked at.
     #[error("the caches of the lanes can't be used")]
-    Cache(#[source] CacheError),
+    Cache(#[source] Box<CacheError>),
     /// Nothing says which pool the caches are in.
     #[error(
         "the profile {profile} has no root disk that names a pool; set `incus.pool` in the operator's configuration"

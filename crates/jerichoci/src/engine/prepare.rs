@@ -13,10 +13,15 @@ use super::{Engine, EngineError, chain};
 use crate::cache::{CacheStore, rules};
 use crate::job::JobSpec;
 use crate::record::RunLock;
-use crate::snapshot::{ManifestId, Recycle, ScanOptions, Scanned, Snapshot, SnapshotStore, scan};
+use crate::snapshot::{
+    ManifestId, Recycle, ScanOptions, Scanned, Snapshot, SnapshotError, SnapshotStore, scan,
+};
 
 /// How often a cache that another run holds is looked at.
 const VOLUME_LOCK_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How many trees of a store stay for later runs.
+const SNAPSHOTS_KEPT: usize = 5;
 
 /// A snapshot that fills up while instances start.
 #[derive(Clone)]
@@ -139,6 +144,33 @@ impl Engine {
         Ok(scanned)
     }
 
+    /// Removes the trees that were used longest ago. Those of living runs are held; what a dead run left in Incus was
+    /// removed before this run began.
+    pub(super) fn evict_snapshots(&self) -> tokio::task::JoinHandle<Result<(), SnapshotError>> {
+        let store = SnapshotStore::at(&self.store.snapshots_dir());
+        tokio::task::spawn_blocking(move || {
+            let mut trees = store.list()?;
+            trees.truncate(SNAPSHOTS_KEPT);
+            let kept: Vec<ManifestId> = trees.into_iter().map(|tree| tree.manifest).collect();
+            store.evict(&kept).map(drop)
+        })
+    }
+
+    /// Removes the manifests that no cache was built from.
+    pub(super) async fn evict_manifests(&self, caches: &CacheStore) -> Result<(), EngineError> {
+        let generations = caches.list().await;
+        let generations = generations.map_err(|error| EngineError::Cache(Box::new(error)))?;
+        let bases: Vec<ManifestId> = generations
+            .iter()
+            .filter_map(|generation| generation.labels.basis.as_deref()?.parse().ok())
+            .collect();
+        let store = SnapshotStore::at(&self.store.snapshots_dir());
+        let removed = tokio::task::spawn_blocking(move || store.remove_manifests(&bases).map(drop));
+        Ok(removed.await.map_err(|error| EngineError::TaskLost {
+            why: error.to_string(),
+        })??)
+    }
+
     /// Takes the locks of the caches that only one run at a time may use, in one order for all runs. No other run
     /// commits to such a cache between the scan and the jobs, so the times of the snapshot fit what they meet.
     pub(super) async fn lock_caches(
@@ -222,7 +254,10 @@ async fn bases(caches: &CacheStore, jobs: &[JobSpec]) -> Result<Vec<ManifestId>,
     if keys.is_empty() {
         return Ok(Vec::new());
     }
-    let generations = caches.list().await.map_err(EngineError::Cache)?;
+    let generations = caches
+        .list()
+        .await
+        .map_err(|error| EngineError::Cache(Box::new(error)))?;
     let newest = keys
         .into_iter()
         .filter_map(|key| rules::newest(key, &generations));

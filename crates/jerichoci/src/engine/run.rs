@@ -437,8 +437,14 @@ impl Dispatcher<'_> {
         let dir = self.run.dir.clone();
         blocking(move || dir.write(&record)).await?;
         self.events.send(RunEvent::Verdict { verdict }).ok();
+        let evicting = self.engine.evict_snapshots();
         self.await_removals().await;
         self.evict_caches().await;
+        match evicting.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.troubles.push(super::chain(&error)),
+            Err(error) => self.troubles.push(error.to_string()),
+        }
         if let Ok(snapshot) = self.run.snapshot.ready().await
             && self.run.record.snapshot.as_ref() != Some(&snapshot.digest)
         {
@@ -472,6 +478,9 @@ impl Dispatcher<'_> {
         match caches.evict(Timestamp::now(), &policy, &pinned).await {
             Ok(report) => self.troubles.extend(report.problems),
             Err(error) => self.troubles.push(super::chain(&error)),
+        }
+        if let Err(error) = self.engine.evict_manifests(caches).await {
+            self.troubles.push(super::chain(&error));
         }
     }
 

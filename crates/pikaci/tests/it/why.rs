@@ -29,6 +29,7 @@ fn write_run(tree: &Tree, selection: SelectionRecord) -> RunDir {
         finished_at: Some(at("2026-11-21T09:16:30Z")),
         head: None,
         snapshot: None,
+        trusted: false,
         owner: "o".into(),
         lanes: vec!["code".into(), "after".into()],
         selection,
@@ -37,6 +38,7 @@ fn write_run(tree: &Tree, selection: SelectionRecord) -> RunDir {
     let result = |lane: &str, outcome, started_at, timings| JobResult {
         schema_version: RUN_RECORD_SCHEMA_VERSION,
         lane: lane.to_owned(),
+        attempt: 1,
         outcome,
         log_bytes: 0,
         self_reported: false,
@@ -60,6 +62,7 @@ fn write_run(tree: &Tree, selection: SelectionRecord) -> RunDir {
         project: "default".into(),
         guest_role: None,
         image_alias: "pikaci/dev".into(),
+        cache_volumes: Vec::new(),
         nonce: "n".into(),
         started_at: started,
     })
