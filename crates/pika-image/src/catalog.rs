@@ -302,7 +302,11 @@ mod tests {
         };
         let texts: Vec<_> = reasons.iter().map(ToString::to_string).collect();
         assert_eq!(texts.len(), 3);
-        assert_eq!(texts[0], "it speaks guest contract none, this program 1");
+        let version = GUEST_CONTRACT_VERSION;
+        assert_eq!(
+            texts[0],
+            format!("it speaks guest contract none, this program {version}")
+        );
         assert_eq!(texts[1], "it was built for the role pi-sandbox");
     }
 

@@ -16,7 +16,10 @@ pub(crate) fn image(directory: &Path, content: &str) -> BuiltImage {
     let properties = BTreeMap::from([
         ("pika.kind".to_owned(), "image".to_owned()),
         ("pika.guest_role".to_owned(), "pikaci-runner".to_owned()),
-        ("pika.contract_version".to_owned(), "1".to_owned()),
+        (
+            "pika.contract_version".to_owned(),
+            pika_cloud::GUEST_CONTRACT_VERSION.to_string(),
+        ),
         ("pika.input_digest".to_owned(), digest.clone()),
     ]);
     let metadata = directory.join("metadata.tar");
