@@ -102,10 +102,15 @@ impl Runtimes {
     /// When the server can't be looked at, or lacks profile or pool.
     pub async fn see_server(&self, incus: &IncusRuntimeConfig) -> Result<ServerSeen, FactsError> {
         let client = self.client(&incus.project);
-        let (server, image, profile) = tokio::join!(
+        let named_pool = async {
+            let pool = incus.storage_pool.as_deref()?;
+            Some(self.pool(&client, pool).await)
+        };
+        let (server, image, profile, named_pool) = tokio::join!(
             client.server(),
             image(&client, &incus.image_alias),
             client.profile(&incus.profile),
+            named_pool,
         );
         let server = server.map_err(cant_look)?;
         if !server.is_trusted() {
@@ -121,15 +126,24 @@ impl Runtimes {
                 _ => cant_look(source),
             })?;
         let root = root_device(&profile);
-        let early_pool = incus.storage_pool.as_deref();
-        let pool = early_pool.or(root.as_ref().and_then(|(_, pool)| pool.as_deref()));
-        let pool = pool.ok_or_else(|| FactsError::PoolUnknown {
-            profile: incus.profile.clone(),
-        })?;
-        let (pool, problem) = tokio::join!(
-            self.pool(&client, pool),
-            virtual_machines_problem(&client, &server),
-        );
+        let pool = async {
+            if let Some(pool) = named_pool {
+                return pool;
+            }
+            let of_profile = root.as_ref().and_then(|(_, pool)| pool.as_deref());
+            let pool = of_profile.ok_or_else(|| FactsError::PoolUnknown {
+                profile: incus.profile.clone(),
+            })?;
+            self.pool(&client, pool).await
+        };
+        let problem = async {
+            match incus.instance_type {
+                // Why there are no virtual machines is of no interest then.
+                Some(InstanceType::Container) => None,
+                _ => virtual_machines_problem(&client, &server).await,
+            }
+        };
+        let (pool, problem) = tokio::join!(pool, problem);
         Ok(ServerSeen {
             containers: server.environment.has_driver("lxc"),
             virtual_machines: server.environment.has_driver("qemu"),

@@ -72,6 +72,14 @@ matrix = { toolchain = ["stable", "beta"] }
 keep_going = false
 "#;
     let file = LanesFile::parse("f", source).expect("parses");
+    let variants: Vec<&str> = file.branch[1..]
+        .iter()
+        .map(|lane| lane.id.as_str())
+        .collect();
+    assert_eq!(
+        variants,
+        ["all.keys_1@toolchain=stable", "all.keys_1@toolchain=beta"]
+    );
     let lane = &file.branch[1];
     assert_eq!(lane.timeout, Some(Duration::from_secs(5400)));
     assert_eq!(lane.instance_type, Some(InstanceType::Container));
@@ -79,7 +87,6 @@ keep_going = false
     assert_eq!(lane.env["B_C"], "two");
     assert_eq!(lane.workspace, Workspace::Writable);
     assert_eq!(lane.runner, LaneRunner::Ssh("mac-mini".into()));
-    assert_eq!(lane.matrix["toolchain"], ["stable", "beta"]);
     assert_eq!(
         (lane.retry, lane.required, lane.keep_going, lane.run_as_root),
         (2, false, false, true)

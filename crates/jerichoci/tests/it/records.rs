@@ -63,6 +63,7 @@ fn a_run_reads_back_and_its_lock_tells_that_it_lives() {
     {
       "schema_version": 1,
       "lane": "a",
+      "attempt": 1,
       "outcome": "failed",
       "exit_code": 7,
       "log_bytes": 12,

@@ -76,6 +76,24 @@ const MASKED_UNITS: &[&str] = &[
     "systemd-update-utmp.service",
 ];
 
+/// Generators of units that a container has no use for: each is a process of its own in the first moments of a boot,
+/// when the job that the guest is for starts too. Images for virtual machines will want some of them.
+const MASKED_GENERATORS: &[&str] = &[
+    "systemd-bless-boot-generator",
+    "systemd-cryptsetup-generator",
+    "systemd-debug-generator",
+    "systemd-fstab-generator",
+    "systemd-getty-generator",
+    "systemd-gpt-auto-generator",
+    "systemd-hibernate-resume-generator",
+    "systemd-integritysetup-generator",
+    "systemd-rc-local-generator",
+    "systemd-run-generator",
+    "systemd-system-update-generator",
+    "systemd-sysv-generator",
+    "systemd-veritysetup-generator",
+];
+
 /// Where programs lie on the image's disk. The directory that callers name is made from it at boot.
 pub(crate) const PROGRAM_DIR: &str = "usr/bin";
 
@@ -93,6 +111,13 @@ pub(crate) fn entries(role: &RoleFacts, binaries: &[GuestBinary]) -> Vec<Entry> 
     for unit in MASKED_UNITS {
         entries.push(Entry::symlink(
             &format!("etc/systemd/system/{unit}"),
+            "/dev/null",
+        ));
+    }
+    entries.push(Entry::directory("etc/systemd/system-generators", 0o755));
+    for generator in MASKED_GENERATORS {
+        entries.push(Entry::symlink(
+            &format!("etc/systemd/system-generators/{generator}"),
             "/dev/null",
         ));
     }
