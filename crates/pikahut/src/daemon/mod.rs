@@ -37,8 +37,9 @@ use layout::{Layout, Record};
 const READY_LIMIT: Duration = Duration::from_secs(25);
 /// Longest time for a daemon to end when asked to: it waits for running execs.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
-/// Starts of a daemon until it answers and its bridge is up.
-const STARTS_MAX: u32 = 4;
+/// Starts of a daemon until it answers and its bridge is up. Each fails for its bridge as long as guests of other
+/// daemons come and go at that very moment.
+const STARTS_MAX: u32 = 15;
 /// Held while a subnet is chosen and its bridge made, so that two starts don't choose the same.
 const MACHINE_LOCK: &str = "/run/pikahut.lock";
 
