@@ -11,6 +11,12 @@ use pikahut::stack::TestIncus;
 
 use crate::support::{Guest, assert_end, request, root_request};
 
+fn collected(guest: &Guest, arguments: &[&str]) -> Output {
+    guest.until_whole(arguments, |output| {
+        decode_collect_summary(&output.stderr).is_ok_and(|summary| summary.is_some())
+    })
+}
+
 fn archive(output: &Output) -> (CollectSummary, BTreeMap<Vec<u8>, u64>) {
     assert!(
         output.status.success(),
@@ -66,7 +72,7 @@ async fn only_regular_files_come_out_of_a_hostile_guest() {
         "--bytes-max",
         "1000000",
     ];
-    let (summary, files) = archive(&guest.runner(&all).output().unwrap());
+    let (summary, files) = archive(&collected(&guest, &all));
     let names: Vec<&[u8]> = files.keys().map(Vec::as_slice).collect();
     let expected: [&[u8]; 6] = [
         b"artifacts/raw\xffname",
@@ -104,10 +110,10 @@ async fn a_hundred_thousand_names_are_bounded() {
     );
     let begun = Instant::now();
     let few = ["collect", "--glob", "**", "--files-max", "1000"];
-    let (summary, files) = archive(&guest.runner(&few).output().unwrap());
+    let (summary, files) = archive(&collected(&guest, &few));
     assert!(summary.truncated && files.len() == 1000);
     let none = ["collect", "--glob", "*.xml"];
-    let (summary, files) = archive(&guest.runner(&none).output().unwrap());
+    let (summary, files) = archive(&collected(&guest, &none));
     assert!(!summary.truncated && files.is_empty());
     println!("two looks at 100,000 names in {:?}", begun.elapsed());
     drop(guest);
@@ -123,11 +129,8 @@ async fn a_fifo_that_is_swapped_in_never_blocks() {
     guest.start("swap", &request(swap));
     let begun = Instant::now();
     for _ in 0..10 {
-        let output = guest
-            .runner(&["collect", "--glob", "**", "--bytes-max", "1000"])
-            .output()
-            .unwrap();
-        let (_, files) = archive(&output);
+        let bounded = ["collect", "--glob", "**", "--bytes-max", "1000"];
+        let (_, files) = archive(&collected(&guest, &bounded));
         assert!(files.values().all(|size| *size == 5), "{files:?}");
     }
     assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());

@@ -120,6 +120,20 @@ impl Guest {
         command
     }
 
+    /// What a call of the runner that may be repeated said. On a busy machine the `incus` program was seen to end with 0
+    /// and without some of the output: then it is asked again.
+    pub(crate) fn until_whole(
+        &self,
+        arguments: &[&str],
+        is_whole: impl Fn(&Output) -> bool,
+    ) -> Output {
+        let said = wait::until(LIMIT, || {
+            let output = self.runner(arguments).output().unwrap();
+            (!output.status.success() || is_whole(&output)).then_some(output)
+        });
+        said.unwrap_or_else(|| panic!("{arguments:?} never came whole"))
+    }
+
     /// What a shell script in the guest prints.
     pub(crate) fn sh(&self, script: &str) -> String {
         let output = self.exec(&["/bin/sh", "-c", script]).output().unwrap();
@@ -141,6 +155,9 @@ impl Guest {
     /// Runs a request to its end, in one exec.
     pub(crate) fn run(&self, nonce: &str, request: &GuestRequest) -> Run {
         let output = self.run_attached(nonce, request);
+        if output.status.success() && !has_record(&output) {
+            return self.attach(nonce, 0);
+        }
         ended(&output)
     }
 
@@ -166,7 +183,17 @@ impl Guest {
 
     /// Attaches until the run is over, from a byte on.
     pub(crate) fn attach(&self, nonce: &str, offset: u64) -> Run {
-        ended(&self.attach_command(nonce, offset, 60).output().unwrap())
+        let offset = offset.to_string();
+        let attach = [
+            "attach",
+            "--nonce",
+            nonce,
+            "--offset",
+            &offset,
+            "--wait-secs",
+            "60",
+        ];
+        ended(&self.until_whole(&attach, has_record))
     }
 
     pub(crate) fn attach_command(&self, nonce: &str, offset: u64, wait_secs: u64) -> Command {
@@ -185,7 +212,7 @@ impl Guest {
     fn state_file(&self, name: &str) -> Vec<u8> {
         let path = format!("/run/pika-cloud/{name}");
         let script = format!("cat {path} && echo {END_OF_FILE}");
-        // On a busy machine the program was seen to end with 0 and without the output: the mark tells.
+        // As with `until_whole`: the mark tells.
         let read = wait::until(LIMIT, || {
             let output = self.exec(&["/bin/sh", "-c", &script]).output().unwrap();
             assert!(output.status.success(), "{path}: {output:?}");
@@ -260,6 +287,10 @@ pub(crate) fn read_some(child: &mut Child, count: usize) -> Vec<u8> {
 }
 
 /// The record of an exec that ended well, with a log of exactly the length that it says.
+fn has_record(output: &Output) -> bool {
+    decode_terminal_record(&output.stderr).is_ok_and(|record| record.is_some())
+}
+
 pub(crate) fn ended(output: &Output) -> Run {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
