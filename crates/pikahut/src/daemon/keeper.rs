@@ -224,8 +224,13 @@ pub(crate) fn find_daemon(arguments: &[std::ffi::OsString]) -> Option<Pid> {
 }
 
 /// Whether a process is still there; one that only waits to be reaped is not.
+///
+/// The first thread of a killed process can be a zombie while others still end: until the last of them is gone, the
+/// process holds its locks and listens on its sockets.
 pub(crate) fn is_alive(pid: Pid) -> bool {
-    status_line(pid, "State:").is_some_and(|state| !state.starts_with(['Z', 'X']))
+    let is_over = |state: String| state.starts_with(['Z', 'X']);
+    status_line(pid, "State:").is_some_and(|state| !is_over(state))
+        || status_line(pid, "Threads:").is_some_and(|threads| threads != "1" && threads != "0")
 }
 
 fn has_shared_root(pid: Pid) -> bool {
