@@ -12,11 +12,16 @@ use serde::Deserialize;
 
 use crate::tools;
 
+/// Most tests of one run that may fail first and pass on their second try.
+const FLAKY_MAX: usize = 2;
+
 /// How many tests ran, and how many the runner left out by itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     ran: usize,
     ignored: usize,
+    /// Of those that ran: passed, but not at once.
+    flaky: usize,
 }
 
 /// A test runner that is there, with the list of what there is to run.
@@ -66,7 +71,13 @@ impl Outcome {
         if self.counts.ran == 0 {
             bail!("no test ran");
         }
-        Ok(format!("{} ran", self.counts.ran))
+        match self.counts.flaky {
+            0 => Ok(format!("{} ran", self.counts.ran)),
+            flaky if flaky > FLAKY_MAX => bail!(
+                "{flaky} tests passed only on their second try, more than {FLAKY_MAX}: {last}"
+            ),
+            flaky => Ok(format!("{} ran, {flaky} FLAKY", self.counts.ran)),
+        }
     }
 }
 
@@ -242,12 +253,20 @@ fn count(lines: &[String]) -> Counts {
         };
         if line.trim_start().starts_with("Summary [") {
             counts.ran += before(&["tests", "test"]).unwrap_or(0);
+            counts.flaky += before_flaky(line).unwrap_or(0);
         } else if line.starts_with("test result:") {
             counts.ran += before(&["passed"]).unwrap_or(0) + before(&["failed"]).unwrap_or(0);
             counts.ignored += before(&["ignored"]).unwrap_or(0);
         }
     }
     counts
+}
+
+/// The number in `passed (1 slow, 2 flaky)`.
+fn before_flaky(summary: &str) -> Option<usize> {
+    let (before, _) = summary.split_once(" flaky")?;
+    let digits = before.rsplit(['(', ' ']).next()?;
+    digits.parse().ok()
 }
 
 /// The summary and what follows it.
@@ -286,7 +305,7 @@ mod tests {
             count(&text),
             Counts {
                 ran: 21,
-                ignored: 0
+                ..Counts::default()
             }
         );
         assert_eq!(closing_lines(&text).len(), 2);
@@ -297,12 +316,45 @@ mod tests {
     }
 
     #[test]
+    fn tests_that_passed_on_a_second_try_are_counted_and_bounded() {
+        let of = |summary: &str| count(&lines(summary)).flaky;
+        let some = "     Summary [  9.1s] 21 tests run: 21 passed (2 slow, 2 flaky), 0 skipped";
+        assert_eq!(of(some), 2);
+        assert_eq!(
+            of(" Summary [ 9.1s] 21 tests run: 21 passed (3 flaky), 0 skipped"),
+            3
+        );
+        assert_eq!(
+            of(" Summary [ 9.1s] 21 tests run: 21 passed (2 slow), 0 skipped"),
+            0
+        );
+        let concluded = |text: &str| {
+            let counts = count(&lines(text));
+            let outcome = Outcome {
+                status: ExitStatus::default(),
+                counts,
+                closing: lines(text),
+            };
+            outcome.conclude(&mut Counts::default(), &mut Vec::new())
+        };
+        let note = concluded(some).expect("two may be flaky");
+        assert_eq!(note, "21 ran, 2 FLAKY");
+        let error = concluded(" Summary [ 9.1s] 21 tests run: 21 passed (3 flaky), 0 skipped");
+        assert!(error.is_err(), "three may not");
+    }
+
+    #[test]
     fn cargo_test_is_counted_over_all_binaries() {
         let text = lines(
             "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s\nrunning\n\
              test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s",
         );
-        assert_eq!(count(&text), Counts { ran: 6, ignored: 1 });
+        let expected = Counts {
+            ran: 6,
+            ignored: 1,
+            flaky: 0,
+        };
+        assert_eq!(count(&text), expected);
         assert_eq!(closing_lines(&text).len(), 2);
     }
 }
