@@ -14,6 +14,7 @@ mod excerpt;
 pub mod git;
 pub mod host;
 pub mod job;
+pub mod junit;
 pub mod lanes;
 pub mod logs;
 pub mod operator;

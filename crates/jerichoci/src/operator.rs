@@ -18,10 +18,15 @@ use crate::lanes::{LANE_TIMEOUT_MAX, parse_duration};
 
 /// The socket of a system-wide Incus.
 pub const DEFAULT_SOCKET: &str = "/var/lib/incus/unix.socket";
+/// How long artifacts are kept where the configuration is silent.
+const ARTIFACTS_KEPT_DEFAULT: Duration = Duration::from_secs(30 * 86_400);
+/// Longest time that artifacts may be kept.
+const ARTIFACTS_KEPT_MAX: Duration = Duration::from_secs(3650 * 86_400);
 
 const KNOWN_KEYS: &[&str] = &[
     "allow_full_cache_copies",
     "allow_unenforced_root_size",
+    "artifacts_kept",
     "boot_timeout",
     "concurrent_runs",
     "caches",
@@ -130,6 +135,8 @@ pub struct Defaults {
     pub boot_timeout: Duration,
     /// How many lanes run at once; from cores and memory where it is silent.
     pub parallel: Option<usize>,
+    /// How long artifacts are kept.
+    pub artifacts_kept: Duration,
 }
 
 impl Default for Defaults {
@@ -141,6 +148,7 @@ impl Default for Defaults {
             timeout: Duration::from_secs(3600),
             boot_timeout: Duration::from_secs(120),
             parallel: None,
+            artifacts_kept: ARTIFACTS_KEPT_DEFAULT,
         }
     }
 }
@@ -256,6 +264,7 @@ struct RawDefaults {
     timeout: Option<Spanned<String>>,
     boot_timeout: Option<Spanned<String>>,
     parallel: Option<Spanned<usize>>,
+    artifacts_kept: Option<Spanned<String>>,
 }
 
 struct Checker<'a> {
@@ -341,11 +350,16 @@ impl Checker<'_> {
             vcpu_count: self.positive(raw.vcpu_count).unwrap_or(silent.vcpu_count),
             memory_mib: self.positive(raw.memory_mib).unwrap_or(silent.memory_mib),
             root_disk_gib: self.positive(raw.root_disk_gib),
-            timeout: self.duration(raw.timeout).unwrap_or(silent.timeout),
+            timeout: self
+                .duration(raw.timeout, LANE_TIMEOUT_MAX)
+                .unwrap_or(silent.timeout),
             boot_timeout: self
-                .duration(raw.boot_timeout)
+                .duration(raw.boot_timeout, LANE_TIMEOUT_MAX)
                 .unwrap_or(silent.boot_timeout),
             parallel: self.positive(raw.parallel),
+            artifacts_kept: self
+                .duration(raw.artifacts_kept, ARTIFACTS_KEPT_MAX)
+                .unwrap_or(silent.artifacts_kept),
         }
     }
 
@@ -406,9 +420,9 @@ impl Checker<'_> {
         Some(number.into_inner())
     }
 
-    fn duration(&mut self, text: Option<Spanned<String>>) -> Option<Duration> {
+    fn duration(&mut self, text: Option<Spanned<String>>, max: Duration) -> Option<Duration> {
         let text = text?;
-        match parse_duration(text.get_ref(), LANE_TIMEOUT_MAX) {
+        match parse_duration(text.get_ref(), max) {
             Ok(duration) => Some(duration),
             Err(error) => {
                 self.problems

@@ -153,7 +153,7 @@ pub enum RunVerdict {
 }
 
 impl RunVerdict {
-    /// The verdict over all jobs of a run. No job at all is not a pass, and neither is a skipped one.
+    /// The verdict over jobs that all count. No job at all is not a pass, and neither is a skipped one.
     pub fn of<'a>(outcomes: impl IntoIterator<Item = &'a JobOutcome>) -> Self {
         let each = outcomes.into_iter().map(|outcome| match outcome {
             JobOutcome::Passed => Self::Passed,
@@ -164,6 +164,16 @@ impl RunVerdict {
             JobOutcome::Skipped { .. } => Self::NothingRan,
         });
         each.min().unwrap_or(Self::NothingRan)
+    }
+
+    /// The verdict of a run, from every job's outcome and whether it is optional. How an optional job ends is no part of
+    /// it, but that somebody stopped one is: nobody waited for the run's end.
+    pub fn of_run<'a>(outcomes: impl IntoIterator<Item = (&'a JobOutcome, bool)>) -> Self {
+        let counts = |(outcome, is_optional): &(&JobOutcome, bool)| {
+            !is_optional || matches!(outcome, JobOutcome::Cancelled { .. })
+        };
+        let counting = outcomes.into_iter().filter(counts);
+        Self::of(counting.map(|(outcome, _)| outcome))
     }
 }
 
@@ -211,6 +221,20 @@ mod tests {
             RunVerdict::of([&infrastructure, &JobOutcome::Passed]),
             RunVerdict::Infrastructure
         );
+    }
+
+    #[test]
+    fn an_optional_job_counts_only_when_it_is_cancelled() {
+        let (passed, failed) = (JobOutcome::Passed, failed(1));
+        let cancelled = JobOutcome::Cancelled { by: "x".into() };
+        let of = |outcomes: &[(&JobOutcome, bool)]| RunVerdict::of_run(outcomes.iter().copied());
+        assert_eq!(of(&[(&passed, false), (&failed, true)]), RunVerdict::Passed);
+        assert_eq!(of(&[(&failed, false), (&passed, true)]), RunVerdict::Failed);
+        assert_eq!(
+            of(&[(&passed, false), (&cancelled, true)]),
+            RunVerdict::Cancelled
+        );
+        assert_eq!(of(&[(&passed, true)]), RunVerdict::NothingRan);
     }
 
     #[test]

@@ -199,7 +199,7 @@ pub(crate) fn compile_glob(pattern: &str) -> Result<Glob, globset::Error> {
 
 /// Lanes are checked when the file is parsed, so a rule that doesn't compile is not met here; if one
 /// were, it would match nothing rather than everything.
-fn compile_all(patterns: &[String]) -> Vec<GlobMatcher> {
+pub(crate) fn compile_all(patterns: &[String]) -> Vec<GlobMatcher> {
     patterns
         .iter()
         .filter_map(|pattern| compile_glob(pattern).ok())

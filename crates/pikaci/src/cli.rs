@@ -44,6 +44,8 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Run lanes
     Run(RunArguments),
+    /// Run the lanes of an earlier run again, on the tree as it is now
+    Rerun(RerunArguments),
     /// List runs, newest first
     List(ListArguments),
     /// Show a run and its lanes
@@ -70,6 +72,21 @@ pub(crate) enum Output {
     Json,
 }
 
+/// What carries a run on stdout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportOutput {
+    /// For people
+    Human,
+    /// One JSON document
+    Json,
+    /// One JSON object on each line for each thing that happens
+    Jsonl,
+    /// Markdown for a pull request
+    Markdown,
+    /// JUnit XML with a test case for each lane
+    Junit,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct RunArguments {
     /// Lanes to run, by id; what they need runs too
@@ -88,6 +105,24 @@ pub(crate) struct RunArguments {
     /// Take the nightly lanes instead of the branch lanes
     #[arg(long)]
     pub(crate) nightly: bool,
+    #[command(flatten)]
+    pub(crate) how: HowArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RerunArguments {
+    /// Run, or a clear part of its id; the newest by default
+    pub(crate) run: Option<String>,
+    /// Only the lanes that did not pass, and what those need
+    #[arg(long)]
+    pub(crate) failed: bool,
+    #[command(flatten)]
+    pub(crate) how: HowArguments,
+}
+
+/// How lanes are run and shown, whichever they are.
+#[derive(Debug, Args)]
+pub(crate) struct HowArguments {
     /// Lanes at once; from cores and memory by default
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) jobs: Option<u16>,
@@ -104,11 +139,12 @@ pub(crate) struct RunArguments {
     /// Take untracked files on these paths though they look like secrets
     #[arg(long, value_name = "GLOB")]
     pub(crate) allow_untracked: Vec<String>,
-    /// Show every line that lanes write, on a terminal too
+    /// Show every line that lanes write, on a terminal and among JSON lines too
     #[arg(short, long)]
     pub(crate) verbose: bool,
-    #[command(flatten)]
-    pub(crate) output: OutputArguments,
+    /// What stdout carries
+    #[arg(long, value_enum, default_value_t = ReportOutput::Human)]
+    pub(crate) output: ReportOutput,
 }
 
 /// Selection by changed paths.
@@ -160,8 +196,9 @@ pub(crate) struct ListArguments {
 pub(crate) struct StatusArguments {
     /// Run, or a clear part of its id; the newest by default
     pub(crate) run: Option<String>,
-    #[command(flatten)]
-    pub(crate) output: OutputArguments,
+    /// What stdout carries
+    #[arg(long, value_enum, default_value_t = ReportOutput::Human)]
+    pub(crate) output: ReportOutput,
 }
 
 #[derive(Debug, Args)]

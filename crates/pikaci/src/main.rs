@@ -8,6 +8,7 @@ mod commands;
 mod context;
 mod env;
 mod exit;
+mod report;
 mod style;
 mod view;
 
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
 async fn dispatch(cli: Cli) -> Result<Exit, CommandError> {
     match cli.command {
         Command::Run(arguments) => commands::run::run(&cli.global, arguments).await,
+        Command::Rerun(arguments) => commands::rerun::rerun(&cli.global, arguments).await,
         Command::List(arguments) => commands::list::list(&cli.global, &arguments).await,
         Command::Status(arguments) => commands::status::status(&cli.global, &arguments).await,
         Command::Logs(arguments) => commands::logs::logs(&cli.global, &arguments).await,

@@ -5,6 +5,7 @@
 
 use anstyle::{AnsiColor, Style};
 use jerichoci::outcome::{JobOutcome, RunVerdict};
+use jerichoci::record::{RunRecord, RunState};
 
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default().bold();
 pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -32,6 +33,16 @@ pub(crate) fn of_verdict(verdict: RunVerdict) -> (Style, &'static str) {
         RunVerdict::Infrastructure => (TROUBLE, "infrastructure"),
         RunVerdict::Cancelled => (TROUBLE, "cancelled"),
         RunVerdict::NothingRan => (HINT, "nothing ran"),
+    }
+}
+
+/// What a run is, in one word.
+pub(crate) fn of_record(record: &RunRecord) -> (Style, &'static str) {
+    match (record.state, record.verdict) {
+        (RunState::Running, _) => (HINT, "running"),
+        (RunState::Interrupted, _) => (TROUBLE, "interrupted"),
+        (RunState::Finished, Some(verdict)) => of_verdict(verdict),
+        (RunState::Finished, None) => (TROUBLE, "no verdict"),
     }
 }
 

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use crate::outcome::RunVerdict;
-use crate::record::{ArtifactsRecord, JobResult, Removal, RunId};
+use crate::record::{ArtifactsRecord, JobResult, Removal, ReportsRecord, RunId};
 
 /// One thing that happened in a run.
 #[derive(Debug, Clone)]
@@ -43,6 +43,13 @@ pub enum RunEvent {
         lane: String,
         /// What there is.
         record: Box<ArtifactsRecord>,
+    },
+    /// What a job's JUnit reports say.
+    Reports {
+        /// The job's lane.
+        lane: String,
+        /// What they say.
+        record: Box<ReportsRecord>,
     },
     /// Every job has its outcome. Instances may still be on their way out.
     Verdict {

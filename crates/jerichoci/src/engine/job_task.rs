@@ -351,15 +351,21 @@ impl JobTask {
         self.tell(&result).await?;
         let mut trouble = None;
         let collects = runtime.is_some()
-            && !self.job.artifacts.is_empty()
+            && !self.job.collected_globs().is_empty()
             && self.cancel.level() == CancelLevel::None;
         if collects {
             let collected = artifacts::collect(&self.runtimes, &id, &self.job, &self.dir).await?;
-            trouble = collected.error.clone();
+            trouble = collected.artifacts.error.clone();
             self.send(RunEvent::Artifacts {
                 lane: self.job.lane.clone(),
-                record: Box::new(collected),
+                record: Box::new(collected.artifacts),
             });
+            if let Some(reports) = collected.reports {
+                self.send(RunEvent::Reports {
+                    lane: self.job.lane.clone(),
+                    record: Box::new(reports),
+                });
+            }
         }
         let uses = self.cache_uses();
         let at_end = rules::at_end(self.trust, result.outcome.is_passed());

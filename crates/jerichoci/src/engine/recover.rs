@@ -11,7 +11,7 @@ use super::event::RunEvent;
 use super::removal::{destroy, discard, note};
 use super::{EngineError, blocking};
 use crate::cache::CacheStore;
-use crate::outcome::{JobOutcome, RunVerdict};
+use crate::outcome::JobOutcome;
 use crate::record::{
     JobDir, JobRecord, JobResult, RUN_RECORD_SCHEMA_VERSION, ReadJsonError, Removal, RunDir, RunId,
     RunState, RunStore, StoreError, Timings,
@@ -75,17 +75,17 @@ async fn mark(run: RunDir) -> Result<bool, StoreError> {
         if record.state != RunState::Running {
             return Ok(false);
         }
-        let mut outcomes = Vec::new();
+        let mut results = Vec::new();
         for lane in &record.lanes {
             let job = run.create_job(lane)?;
             let result = match job.read_result()? {
                 Some(result) => result,
                 None => interrupted(&job)?,
             };
-            outcomes.push(result.outcome);
+            results.push(result);
         }
         record.state = RunState::Interrupted;
-        record.verdict = Some(RunVerdict::of(&outcomes));
+        record.verdict = Some(record.verdict_of(&results));
         record.finished_at = Some(Timestamp::now());
         run.write(&record)?;
         Ok(true)

@@ -17,7 +17,7 @@ use super::removal::Removed;
 use super::schedule::{Capacity, Decision, Schedule};
 use super::{Engine, EngineError, blocking};
 use crate::cache::{CachePolicy, CacheStore, Trust};
-use crate::job::JobSpec;
+use crate::job::{JobSpec, optional_lanes};
 use crate::outcome::{JobOutcome, RunVerdict};
 use crate::record::{
     JobResult, RUN_RECORD_SCHEMA_VERSION, Removal, RunDir, RunId, RunLock, RunRecord, RunState,
@@ -41,6 +41,8 @@ pub struct RunRequest {
     pub allow_untracked: Vec<String>,
     /// Why these jobs, for the record.
     pub selection: SelectionRecord,
+    /// The run that this one is another go at, for the record.
+    pub rerun_of: Option<RunId>,
 }
 
 /// How a run ended.
@@ -138,6 +140,9 @@ impl Engine {
         let owner = self.owner.to_string();
         let trusted = request.trust == Trust::Trusted;
         let selection = request.selection.clone();
+        let section = request.jobs.first().map(|job| job.section);
+        let optional = optional_lanes(&request.jobs).into_iter().collect();
+        let rerun_of = request.rerun_of.clone();
         let begun = tokio::task::spawn_blocking(move || -> Result<_, EngineError> {
             let chance = uuid::Uuid::new_v4().as_fields().0;
             let now = Timestamp::now();
@@ -152,7 +157,10 @@ impl Engine {
                 snapshot: None,
                 trusted,
                 owner,
+                section: section.unwrap_or_default(),
                 lanes,
+                optional,
+                rerun_of,
                 selection,
             };
             let (dir, lock) = store.create_run(&record)?;
@@ -429,8 +437,8 @@ impl Dispatcher<'_> {
     /// Writes the verdict, tells it, then waits for the removals.
     async fn conclude(mut self) -> Result<RunSummary, EngineError> {
         let results: Vec<JobResult> = std::mem::take(&mut self.results).into_values().collect();
-        let verdict = RunVerdict::of(results.iter().map(|result| &result.outcome));
         let mut record = self.run.record.clone();
+        let verdict = record.verdict_of(&results);
         record.state = RunState::Finished;
         record.verdict = Some(verdict);
         record.finished_at = Some(Timestamp::now());

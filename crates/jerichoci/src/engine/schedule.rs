@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::job::JobSpec;
+use crate::job::{JobSpec, optional_lanes};
 use crate::outcome::JobOutcome;
 
 /// How much may run at once.
@@ -70,14 +70,15 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// `keep_going` overrides what the lanes say.
+    /// `keep_going` overrides what the lanes say. An optional lane never stops the others.
     pub(crate) fn new(jobs: &[JobSpec], capacity: Capacity, keep_going: Option<bool>) -> Self {
+        let optional = optional_lanes(jobs);
         let node = |job: &JobSpec| Node {
             lane: job.lane.clone(),
             needs: job.needs.clone(),
             group: job.concurrency_group.clone(),
             memory_mib: job.resources.memory_mib.unwrap_or(0).into(),
-            keep_going: keep_going.unwrap_or(job.keep_going),
+            keep_going: keep_going.unwrap_or(job.keep_going) || optional.contains(&job.lane),
             retries: job.retry,
             attempt: 1,
             state: State::Waiting,

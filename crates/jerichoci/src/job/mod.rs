@@ -5,6 +5,7 @@
 //! configuration, by the names that a lane uses.
 
 mod error;
+mod optional;
 mod quote;
 mod role;
 
@@ -20,6 +21,7 @@ use pika_cloud::{
 use pika_incus_guest_role::{IncusGuestRole, SNAPSHOT_GUEST_PATH};
 
 pub use error::{JobError, JobProblem};
+pub use optional::optional_lanes;
 pub use quote::shell_join;
 pub use role::{GUEST_ROLE_ENV, GuestRoleOverrideError, parse_guest_role_override};
 
@@ -98,6 +100,10 @@ pub struct JobSpec {
     pub workspace: Workspace,
     /// Globs of the files to keep.
     pub artifacts: Vec<String>,
+    /// How long they are kept.
+    pub artifacts_kept: Duration,
+    /// Globs of the JUnit XML reports to read, which are kept too.
+    pub reports: Vec<String>,
     /// Incus project, profile and pool.
     project: String,
     profile: String,
@@ -171,6 +177,8 @@ impl JobSpec {
             caches,
             workspace: lane.workspace,
             artifacts: lane.artifacts.clone(),
+            artifacts_kept: silent.artifacts_kept,
+            reports: lane.reports.clone(),
             project: operator.incus.project.clone(),
             profile: operator.incus.profile.clone(),
             storage_pool: operator.incus.pool.clone(),
@@ -240,6 +248,15 @@ impl JobSpec {
         self.caches.iter().map(of).collect()
     }
 
+    /// Globs of everything that is taken from the instance.
+    pub fn collected_globs(&self) -> Vec<String> {
+        self.artifacts
+            .iter()
+            .chain(&self.reports)
+            .cloned()
+            .collect()
+    }
+
     /// The runtime's id: run, job, and the attempt from the second on.
     pub fn runtime_id(&self, run_id: &RunId, attempt: u32) -> String {
         match attempt {
@@ -277,7 +294,7 @@ impl JobSpec {
         });
         spec.mounts.extend(self.mounts.iter().cloned());
         spec.policies.output_collection = OutputCollectionPolicy {
-            artifact_globs: self.artifacts.clone(),
+            artifact_globs: self.collected_globs(),
             ..OutputCollectionPolicy::default()
         };
         spec.policies.deadlines = Deadlines {
@@ -314,7 +331,6 @@ impl JobSpec {
 /// running it without would be a lie.
 fn not_supported_yet(lane: &Lane) -> Vec<JobProblem> {
     let used = [
-        ("reports", !lane.reports.is_empty()),
         ("outputs", !lane.outputs.is_empty()),
         ("inputs", !lane.inputs.is_empty()),
         (

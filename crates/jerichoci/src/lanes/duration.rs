@@ -26,7 +26,7 @@ pub enum DurationError {
     },
 }
 
-/// Reads `90s`, `15m`, `2h`, `1h30m`; units are hours, minutes and seconds, largest first.
+/// Reads `90s`, `15m`, `2h`, `1h30m`, `7d`; units are days, hours, minutes and seconds, largest first.
 pub fn parse_duration(text: &str, max: Duration) -> Result<Duration, DurationError> {
     let malformed = || DurationError::Malformed {
         text: text.to_owned(),
@@ -43,6 +43,7 @@ pub fn parse_duration(text: &str, max: Duration) -> Result<Duration, DurationErr
             .ok_or_else(malformed)?;
         let number: u64 = rest[..digits].parse().map_err(|_| malformed())?;
         let unit_secs = match rest.as_bytes()[digits] {
+            b'd' => 86_400,
             b'h' => 3600,
             b'm' => 60,
             b's' => 1,
@@ -94,6 +95,7 @@ mod tests {
             ("1h30m", 5400),
             ("1h 5s", 3605),
             ("24h", 86_400),
+            ("1d", 86_400),
         ] {
             assert_eq!(
                 parse_duration(text, DAY),
@@ -115,7 +117,7 @@ mod tests {
             "1s1m",
             "1m1m",
             "15 m",
-            "1d",
+            "1w",
             "99999999999999999999s",
             "1é",
         ] {

@@ -63,10 +63,11 @@ impl LanesFile {
 }
 
 /// Which table of the lanes file a lane stands in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Section {
     /// `[[branch.lanes]]`
+    #[default]
     Branch,
     /// `[[nightly.lanes]]`
     Nightly,

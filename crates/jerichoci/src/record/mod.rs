@@ -9,23 +9,28 @@
 //!                 jobs/<lane>/job.json        intent, written before the instance exists
 //!                             log             bytes of the command, append-only
 //!                             result.json     the outcome, written once
-//!                             artifacts.json  what was collected
+//!                             artifacts.json  what was collected, each file with its digest
+//!                             reports.json    what its JUnit reports said
 //!                             artifacts/
 //!                             removal.json    what became of the instance
 //!   snapshots/<digest>/             see [`crate::snapshot`]
 //! ```
 
 mod atomic;
+mod details;
 mod id;
+mod reports;
 mod store;
 mod types;
 
 pub use atomic::{ReadJsonError, WriteJsonError};
 pub(crate) use atomic::{read_json, write_json};
+pub use details::{LaneDetails, RunDetails};
 pub use id::{RunId, RunIdError};
+pub use reports::{FailedTest, ReportFile, ReportsRecord, TestFailureKind, TestTotals};
 pub use store::{JobDir, RunDir, RunLock, RunStore, STORE_DIR, StoreError};
 pub use types::{
-    ArtifactsRecord, CacheVolumeRecord, JobRecord, JobResult, NotSelected,
+    ArtifactFile, ArtifactsRecord, CacheVolumeRecord, JobRecord, JobResult, NotSelected,
     RUN_RECORD_SCHEMA_VERSION, RefusedArtifact, Removal, RemovalRecord, RunRecord, RunState,
     SelectionRecord, Timings,
 };

@@ -8,8 +8,8 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::{
-    ArtifactsRecord, JobRecord, JobResult, ReadJsonError, RemovalRecord, RunId, RunRecord,
-    WriteJsonError, read_json, write_json,
+    ArtifactsRecord, JobRecord, JobResult, ReadJsonError, RemovalRecord, ReportsRecord, RunId,
+    RunRecord, WriteJsonError, read_json, write_json,
 };
 
 /// Name of the store's folder in a work tree.
@@ -336,6 +336,7 @@ impl JobDir {
             "log",
             "artifacts",
             "artifacts.json",
+            "reports.json",
             "result.json",
             "removal.json",
             "job.json",
@@ -407,6 +408,16 @@ impl JobDir {
     /// Reads `artifacts.json`, if it is there.
     pub fn read_artifacts(&self) -> Result<Option<ArtifactsRecord>, StoreError> {
         optional(read_json(&self.dir.join("artifacts.json")))
+    }
+
+    /// Writes `reports.json`.
+    pub fn write_reports(&self, record: &ReportsRecord) -> Result<(), StoreError> {
+        Ok(write_json(&self.dir.join("reports.json"), record)?)
+    }
+
+    /// Reads `reports.json`, if it is there.
+    pub fn read_reports(&self) -> Result<Option<ReportsRecord>, StoreError> {
+        optional(read_json(&self.dir.join("reports.json")))
     }
 
     /// Writes `removal.json`.

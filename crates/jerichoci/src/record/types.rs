@@ -42,11 +42,33 @@ pub struct RunRecord {
     pub trusted: bool,
     /// The owner label of what the run creates in Incus.
     pub owner: String,
+    /// Which table of the lanes file the lanes stand in.
+    #[serde(default)]
+    pub section: Section,
     /// The lanes, in the order asked.
     pub lanes: Vec<String>,
+    /// Those of them that no gate asks for and that no other lane needs: how they end is no part of the verdict.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub optional: Vec<String>,
+    /// The run that this one is another go at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rerun_of: Option<RunId>,
     /// Why these lanes. Says nothing in a record that was made before selections were kept.
     #[serde(default)]
     pub selection: SelectionRecord,
+}
+
+impl RunRecord {
+    /// Whether how this lane ends is no part of the verdict.
+    pub fn is_optional(&self, lane: &str) -> bool {
+        self.optional.iter().any(|optional| optional == lane)
+    }
+
+    /// What the results of its lanes come to.
+    pub fn verdict_of(&self, results: &[JobResult]) -> RunVerdict {
+        let each = results.iter();
+        RunVerdict::of_run(each.map(|one| (&one.outcome, self.is_optional(&one.lane))))
+    }
 }
 
 /// Why the lanes of a run were chosen, and which ones were not.
@@ -213,6 +235,21 @@ pub struct ArtifactsRecord {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Each file, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listed: Vec<ArtifactFile>,
+    /// Files that are there and not listed, since the list would be too long.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unlisted: u64,
+    /// When `pikaci gc` may remove the files. This record stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// When the files were removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed_at: Option<Timestamp>,
+    /// How long the collection took.
+    #[serde(default)]
+    pub took_ms: u64,
     /// What was not taken, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<RefusedArtifact>,
@@ -222,6 +259,21 @@ pub struct ArtifactsRecord {
     /// Why nothing could be collected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// A file in `artifacts/`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtifactFile {
+    /// Its name below `artifacts/`; bytes that are no text are shown as `\xNN`.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Digest of its bytes as they came, in hex.
+    pub sha256: String,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// A file that was not taken.

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use jerichoci::job::{GUEST_ROLE_ENV, JobContext, JobError, JobSpec, parse_guest_role_override};
+use jerichoci::job::{
+    GUEST_ROLE_ENV, JobContext, JobError, JobSpec, optional_lanes, parse_guest_role_override,
+};
 use jerichoci::lanes::{LanesFile, Section};
 use jerichoci::operator::OperatorConfig;
 use jerichoci::record::RunId;
@@ -187,7 +189,6 @@ fn an_unknown_name_says_what_there_is() {
 #[test]
 fn what_is_not_supported_is_refused_and_never_ignored() {
     for (keys, key) in [
-        ("reports = [\"junit.xml\"]", "reports"),
         ("outputs = [\"x\"]", "outputs"),
         ("inputs = [\"x\"]", "inputs"),
         ("runner = \"ssh:mac\"", "runner"),
@@ -264,4 +265,33 @@ fn each_attempt_has_a_name_of_its_own() {
     assert_eq!(name(1).runtime_id, "20261121-091500-3f9a2c:a");
     assert_ne!(name(1).instance_name, name(2).instance_name);
     assert_eq!(name(2).runtime_id, "20261121-091500-3f9a2c:a:2");
+}
+
+#[test]
+fn reports_are_collected_beside_artifacts() {
+    let job = job("artifacts = [\"*.log\"]\nreports = [\"junit/*.xml\"]");
+    assert_eq!(job.collected_globs(), ["*.log", "junit/*.xml"]);
+}
+
+#[test]
+fn what_a_required_lane_needs_is_not_optional() {
+    let with = |id: &str, required, needs: &[&str]| {
+        let mut job = job("");
+        job.lane = id.to_owned();
+        job.required = required;
+        job.needs = needs.iter().map(|need| (*need).to_owned()).collect();
+        job
+    };
+    let mut jobs = vec![
+        with("a", false, &[]),
+        with("b", false, &["a"]),
+        with("c", true, &["b"]),
+        with("d", false, &[]),
+    ];
+    assert_eq!(optional_lanes(&jobs).into_iter().collect::<Vec<_>>(), ["d"]);
+    jobs.truncate(2);
+    assert!(
+        optional_lanes(&jobs).is_empty(),
+        "a run of optional lanes alone is about them"
+    );
 }

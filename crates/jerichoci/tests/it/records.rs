@@ -19,6 +19,9 @@ fn record(chance: u32) -> RunRecord {
         snapshot: None,
         trusted: false,
         owner: "o".into(),
+        section: jerichoci::lanes::Section::Branch,
+        optional: Vec::new(),
+        rerun_of: None,
         lanes: vec!["a".into()],
         selection: SelectionRecord::default(),
     }

@@ -3,13 +3,16 @@
 //! directory, and never overwrites.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 use super::archive::ArchiveSink;
 use super::limits::show_name;
@@ -25,6 +28,19 @@ pub struct CollectedFile {
     pub name_hex: Option<String>,
     /// Its size in bytes.
     pub bytes: u64,
+    /// Digest of its bytes as they were written, in hex.
+    pub sha256: String,
+}
+
+impl CollectedFile {
+    /// Where it is below the target directory, by the name's own bytes.
+    pub fn path(&self) -> PathBuf {
+        let bytes = self.name_hex.as_ref().and_then(|hex| hex::decode(hex).ok());
+        match bytes {
+            Some(bytes) => PathBuf::from(OsString::from_vec(bytes)),
+            None => PathBuf::from(&self.name),
+        }
+    }
 }
 
 /// Something that was not taken.
@@ -56,6 +72,7 @@ struct OpenFile {
     name: Vec<u8>,
     file: File,
     bytes: u64,
+    digest: Sha256,
 }
 
 /// Neither a link nor `..` nor a magic link can lead out of the directory.
@@ -123,6 +140,7 @@ impl Taken {
             name,
             file: File::from(file),
             bytes: 0,
+            digest: Sha256::new(),
         });
         Ok(())
     }
@@ -140,6 +158,7 @@ impl ArchiveSink for Taken {
         if let Some(open) = &mut self.open {
             open.file.write_all(bytes)?;
             open.bytes += bytes.len() as u64;
+            open.digest.update(bytes);
         }
         Ok(())
     }
@@ -152,6 +171,7 @@ impl ArchiveSink for Taken {
                 name,
                 name_hex,
                 bytes: open.bytes,
+                sha256: hex::encode(open.digest.finalize()),
             });
         }
         Ok(())
@@ -207,6 +227,11 @@ mod tests {
         assert_eq!(
             taken.files[0].name_hex.as_deref(),
             Some("6172746966616374732f646565702fff")
+        );
+        assert_eq!(dir.path().join("into").join(taken.files[0].path()), path);
+        assert_eq!(
+            taken.files[0].sha256,
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
     }
 

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use jerichoci::record::{RunDir, RunRecord, RunState};
+use jerichoci::record::{RunDir, RunRecord};
 
 use super::{print_json, write_out};
 use crate::cli::{Global, ListArguments, Output};
@@ -53,7 +53,7 @@ pub(crate) async fn list(global: &Global, arguments: &ListArguments) -> Result<E
 }
 
 fn line(out: &mut impl Write, run: &RunDir, record: &RunRecord) -> std::io::Result<()> {
-    let (style, word) = word_of(record);
+    let (style, word) = style::of_record(record);
     let began = record.started_at.strftime("%Y-%m-%d %H:%M:%S");
     let time = record.finished_at.map_or_else(
         || "-".to_owned(),
@@ -69,14 +69,4 @@ fn line(out: &mut impl Write, run: &RunDir, record: &RunRecord) -> std::io::Resu
         run.id,
         style::paint(style, &padded(word, 14))
     )
-}
-
-/// What a run is, in one word.
-pub(crate) fn word_of(record: &RunRecord) -> (anstyle::Style, &'static str) {
-    match (record.state, record.verdict) {
-        (RunState::Running, _) => (style::HINT, "running"),
-        (RunState::Interrupted, _) => (style::TROUBLE, "interrupted"),
-        (RunState::Finished, Some(verdict)) => style::of_verdict(verdict),
-        (RunState::Finished, None) => (style::TROUBLE, "no verdict"),
-    }
 }

@@ -6,10 +6,13 @@ pub(crate) mod doctor;
 pub(crate) mod lanes;
 pub(crate) mod list;
 pub(crate) mod logs;
+pub(crate) mod rerun;
 pub(crate) mod run;
 mod selection;
 pub(crate) mod status;
 pub(crate) mod why;
+
+pub(crate) use selection::base_text;
 
 use std::io::Write;
 

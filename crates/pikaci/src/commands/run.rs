@@ -6,31 +6,24 @@ use jerichoci::cache::Trust;
 use jerichoci::engine::{CancelLevel, CancelSource, RunRequest, RunSummary};
 use jerichoci::host::HostFacts;
 use jerichoci::job::JobSpec;
-use jerichoci::lanes::{Section, format_duration};
-use jerichoci::outcome::RunVerdict;
-use jerichoci::record::{JobResult, SelectionRecord};
+use jerichoci::lanes::Section;
+use jerichoci::record::{RunId, SelectionRecord};
 use jerichoci::select::LaneSelection;
-use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::{print_json, selection, write_out};
-use crate::cli::{Global, Output, RunArguments};
+use super::selection;
+use crate::cli::{Global, HowArguments, ReportOutput, RunArguments};
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};
-use crate::view::{Show, summary, talk, watch};
+use crate::report::{self, RunEnd};
+use crate::view::{Show, talk, watch};
 
-/// What `--output json` prints.
-#[derive(Serialize)]
-struct RunDocument<'a> {
-    schema_version: u32,
-    run_id: &'a str,
-    dir: String,
-    verdict: RunVerdict,
-    exit_code: u8,
-    lanes: &'a [JobResult],
-    selection: &'a SelectionRecord,
-    troubles: &'a [String],
+/// What is to run, and why.
+pub(super) struct Chosen {
+    pub(super) jobs: Vec<JobSpec>,
+    pub(super) selection: SelectionRecord,
+    pub(super) rerun_of: Option<RunId>,
 }
 
 pub(crate) async fn run(global: &Global, arguments: RunArguments) -> Result<Exit, CommandError> {
@@ -43,10 +36,22 @@ pub(crate) async fn run(global: &Global, arguments: RunArguments) -> Result<Exit
     };
     let (selections, base) =
         selection::for_run(&context, file.lanes(section), section, &arguments)?;
-    let jobs = jobs_of(&context, section, &selections)?;
-    let selection = SelectionRecord::new(&selections, base);
+    let chosen = Chosen {
+        jobs: jobs_of(&context, section, &selections)?,
+        selection: SelectionRecord::new(&selections, base),
+        rerun_of: None,
+    };
+    run_chosen(&context, chosen, &arguments.how).await
+}
+
+/// Runs what was chosen and shows what it came to.
+pub(super) async fn run_chosen(
+    context: &Context,
+    chosen: Chosen,
+    how: &HowArguments,
+) -> Result<Exit, CommandError> {
     context.settle_interrupted_runs().await;
-    let wanted = arguments
+    let wanted = how
         .jobs
         .map(usize::from)
         .or(context.engine.operator().defaults.parallel);
@@ -58,40 +63,33 @@ pub(crate) async fn run(global: &Global, arguments: RunArguments) -> Result<Exit
         ));
         talk::hint("sysctl fs.inotify.max_user_instances=1024");
     }
-    let keep_going = match (arguments.fail_fast, arguments.keep_going) {
+    let keep_going = match (how.fail_fast, how.keep_going) {
         (true, _) => Some(false),
         (_, true) => Some(true),
         _ => None,
     };
-    let discards_caches = !arguments.trusted && jobs.iter().any(|job| !job.caches.is_empty());
+    let discards_caches = !how.trusted && chosen.jobs.iter().any(|job| !job.caches.is_empty());
     let request = RunRequest {
-        jobs,
+        jobs: chosen.jobs,
         capacity,
         keep_going,
-        trust: if arguments.trusted {
+        trust: if how.trusted {
             Trust::Trusted
         } else {
             Trust::Untrusted
         },
-        allow_untracked: arguments.allow_untracked.clone(),
-        selection,
+        allow_untracked: how.allow_untracked.clone(),
+        selection: chosen.selection,
+        rerun_of: chosen.rerun_of,
     };
-    let began = std::time::Instant::now();
-    let summary = drive(&context, request, show(&arguments)).await?;
+    let summary = drive(context, request, show(how)).await?;
     let exit = Exit::of_run(&summary);
-    match arguments.output.output {
-        Output::Human => print_summary(&summary, &format_duration(began.elapsed()))?,
-        Output::Json => print_json(&RunDocument {
-            schema_version: 1,
-            run_id: summary.run_id.as_str(),
-            dir: summary.dir.display().to_string(),
-            verdict: summary.verdict,
-            exit_code: exit.code(),
-            lanes: &summary.results,
-            selection: &summary.selection,
-            troubles: &summary.troubles,
-        })?,
-    }
+    let run = context.engine.store().find(Some(summary.run_id.as_str()))?;
+    let end = RunEnd {
+        exit_code: exit.code(),
+        troubles: &summary.troubles,
+    };
+    report::write_ended(how.output, &run.details()?, end)?;
     for trouble in &summary.troubles {
         talk::warn(trouble);
     }
@@ -145,20 +143,21 @@ async fn raise_on_signals(source: CancelSource) {
     }
 }
 
-fn show(arguments: &RunArguments) -> Show {
-    match arguments.output.output {
-        Output::Json => Show::Quiet,
-        Output::Human if std::io::stdout().is_terminal() && std::io::stderr().is_terminal() => {
-            Show::Live {
-                lines: arguments.verbose,
-            }
+fn show(how: &HowArguments) -> Show {
+    match how.output {
+        ReportOutput::Jsonl => Show::Jsonl { lines: how.verbose },
+        ReportOutput::Json | ReportOutput::Markdown | ReportOutput::Junit => Show::Quiet,
+        ReportOutput::Human
+            if std::io::stdout().is_terminal() && std::io::stderr().is_terminal() =>
+        {
+            Show::Live { lines: how.verbose }
         }
-        Output::Human => Show::Plain,
+        ReportOutput::Human => Show::Plain,
     }
 }
 
 /// The jobs of the lanes that are selected, in the order of the file.
-fn jobs_of(
+pub(super) fn jobs_of(
     context: &Context,
     section: Section,
     selections: &[LaneSelection<'_>],
@@ -183,14 +182,5 @@ fn jobs_of(
         )),
         None => error
             .with_hint("there is no operator's configuration; --config or PIKACI_CONFIG names one"),
-    })
-}
-
-fn print_summary(run: &RunSummary, took: &str) -> Result<(), CommandError> {
-    write_out(|out| {
-        use std::io::Write;
-        writeln!(out)?;
-        summary::lanes(out, &run.dir, &run.results, &run.selection.not_selected)?;
-        summary::verdict(out, run, took)
     })
 }

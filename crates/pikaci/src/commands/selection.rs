@@ -69,7 +69,7 @@ pub(super) fn changed_text(changes: &Changes) -> String {
 }
 
 /// A base, in words.
-pub(super) fn base_text(base: &ChangeBase) -> String {
+pub(crate) fn base_text(base: &ChangeBase) -> String {
     let commit: String = base.merge_base.chars().take(COMMIT_SHOWN_CHARS).collect();
     format!("{} (merge base {commit})", base.name)
 }

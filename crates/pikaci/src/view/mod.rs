@@ -10,7 +10,7 @@ pub(crate) use watch::{Show, watch};
 use std::time::Duration;
 
 use jerichoci::lanes::format_duration;
-use jerichoci::record::JobResult;
+use jerichoci::record::{JobResult, LaneDetails};
 
 /// How long a job took, as people read it; a dash for one that never was taken up.
 pub(crate) fn job_duration(result: &JobResult) -> String {
@@ -24,6 +24,23 @@ pub(crate) fn job_duration(result: &JobResult) -> String {
 pub(crate) fn between(from: jiff::Timestamp, to: jiff::Timestamp) -> String {
     let millis = u64::try_from(to.as_millisecond() - from.as_millisecond()).unwrap_or(0);
     format_duration(Duration::from_millis(millis))
+}
+
+/// Shortest phase that is worth a word.
+const PHASE_SHOWN_MS: u64 = 50;
+
+/// How long each phase of a lane took: `start 0.8s, run 12s`. Phases that took no time to speak of are left out.
+pub(crate) fn phases_text(lane: &LaneDetails) -> String {
+    let phases = lane.phases();
+    let shown: Vec<String> = phases
+        .iter()
+        .filter(|(name, millis)| *millis >= PHASE_SHOWN_MS || name == "run")
+        .map(|(name, millis)| {
+            let took = format_duration(Duration::from_millis(*millis));
+            format!("{name} {took}")
+        })
+        .collect();
+    shown.join(", ")
 }
 
 /// Text padded to a width that counts characters.

@@ -1,64 +1,77 @@
-//! Tables of what a run came to.
+//! Tables of what a run came to, for people.
 
 use std::io::Write;
 use std::path::Path;
 
-use jerichoci::engine::RunSummary;
-use jerichoci::logs::first_error_lines;
 use jerichoci::outcome::JobOutcome;
-use jerichoci::record::{JobResult, NotSelected};
+use jerichoci::record::{JobResult, LaneDetails, NotSelected, ReportsRecord, RunDetails, RunState};
 
-use super::{job_duration, padded, widest};
+use super::{between, job_duration, padded, phases_text, widest};
+use crate::commands::base_text;
 use crate::style;
 
-/// Lines of a failed lane's log that are shown.
-const ERROR_LINES_MAX: usize = 8;
+/// Failed tests that are named for each lane.
+const FAILED_TESTS_MAX: usize = 5;
 
-/// Every lane with its outcome, its time and its log, the ones that changed paths did not select last; then the first
-/// useful lines of each that failed, and why the others were skipped.
-pub(crate) fn lanes(
-    out: &mut impl Write,
-    run_dir: &Path,
-    results: &[JobResult],
-    not_selected: &[NotSelected],
-) -> std::io::Result<()> {
-    let ran = results.iter().map(|result| result.lane.as_str());
+/// Every lane with its outcome and where its time went, the ones that changed paths did not select last; then what is
+/// to be said about each that did not pass, and why the others were skipped.
+pub(crate) fn lanes(out: &mut impl Write, details: &RunDetails) -> std::io::Result<()> {
+    let not_selected = &details.record.selection.not_selected;
+    let ran = details.lanes.iter().map(|lane| lane.lane.as_str());
     let left_out = not_selected.iter().map(|one| one.lane.as_str());
     let lane_width = widest(ran.chain(left_out)).max(4);
-    let outcome_width = widest(results.iter().map(|result| result.outcome.word())).max(7);
+    let outcome_width = widest(details.lanes.iter().map(outcome_word)).max(7);
     let head = format!(
-        "{}  {}  {:>7}  log",
+        "{}  {}  {:>7}  phases",
         padded("lane", lane_width),
         padded("outcome", outcome_width),
         "time"
     );
     writeln!(out, "{}", style::paint(style::QUIET, &head))?;
-    for result in results {
-        let word = padded(result.outcome.word(), outcome_width);
-        let word = style::paint(style::of_outcome(&result.outcome), &word);
-        let log = if result.started_at.is_some() {
-            let attempt = match result.attempt {
-                0 | 1 => String::new(),
-                attempt => format!("  (attempt {attempt})"),
-            };
-            format!("jobs/{}/log{attempt}", result.lane)
-        } else {
-            "-".to_owned()
+    for lane in &details.lanes {
+        let word = padded(outcome_word(lane), outcome_width);
+        let (style, time) = match &lane.result {
+            Some(result) => (style::of_outcome(&result.outcome), job_duration(result)),
+            None => (style::QUIET, "-".to_owned()),
         };
-        writeln!(
-            out,
-            "{}  {word}  {:>7}  {log}",
-            padded(&result.lane, lane_width),
-            job_duration(result)
-        )?;
+        let line = format!(
+            "{}  {}  {time:>7}  {}",
+            padded(&lane.lane, lane_width),
+            style::paint(style, &word),
+            last_column(lane)
+        );
+        writeln!(out, "{}", line.trim_end())?;
     }
     for one in not_selected {
         let word = style::paint(style::HINT, &padded("skipped", outcome_width));
         let lane = padded(&one.lane, lane_width);
         writeln!(out, "{lane}  {word}  {:>7}  -", "-")?;
     }
-    details(out, run_dir, results)?;
+    not_passed(out, details)?;
+    reports(out, details)?;
     why_not_selected(out, not_selected)
+}
+
+fn outcome_word(lane: &LaneDetails) -> &str {
+    let result = lane.result.as_ref();
+    result.map_or("not ended", |result| result.outcome.word())
+}
+
+/// Where the time went, and what else sets the lane apart.
+fn last_column(lane: &LaneDetails) -> String {
+    let mut parts = vec![phases_text(lane)];
+    if let Some(result) = lane.result.as_ref().filter(|result| result.attempt > 1) {
+        parts.push(format!("(attempt {})", result.attempt));
+    }
+    if lane.is_optional {
+        parts.push("(optional)".to_owned());
+    }
+    let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    if parts.is_empty() {
+        "-".to_owned()
+    } else {
+        parts.join("  ")
+    }
 }
 
 /// Why lanes were not selected; a reason that several share is told once.
@@ -79,41 +92,98 @@ fn why_not_selected(out: &mut impl Write, not_selected: &[NotSelected]) -> std::
 }
 
 /// What is to be said about the lanes that did not pass. A cause that several share is told once.
-fn details(out: &mut impl Write, run_dir: &Path, results: &[JobResult]) -> std::io::Result<()> {
-    let mut told: Vec<(String, Vec<&JobResult>)> = Vec::new();
-    for result in results.iter().filter(|result| !result.outcome.is_passed()) {
+fn not_passed(out: &mut impl Write, details: &RunDetails) -> std::io::Result<()> {
+    let mut told: Vec<(String, Vec<(&LaneDetails, &JobResult)>)> = Vec::new();
+    for lane in details.lanes.iter().filter(|lane| !lane.is_passed()) {
+        let Some(result) = &lane.result else { continue };
         let cause = format!("{} ({})", result.outcome.word(), result.outcome.detail());
         let shares = |outcome: &JobOutcome| !matches!(outcome, JobOutcome::Failed { .. });
         match told
             .iter_mut()
             .find(|(known, _)| *known == cause && shares(&result.outcome))
         {
-            Some((_, lanes)) => lanes.push(result),
-            None => told.push((cause, vec![result])),
+            Some((_, lanes)) => lanes.push((lane, result)),
+            None => told.push((cause, vec![(lane, result)])),
         }
     }
     for (_, same) in told {
-        let Some(first) = same.first() else { continue };
-        let names: Vec<&str> = same.iter().map(|result| result.lane.as_str()).collect();
-        let word = style::paint(style::of_outcome(&first.outcome), first.outcome.word());
+        let Some((lane, result)) = same.first() else {
+            continue;
+        };
+        let names: Vec<&str> = same.iter().map(|(lane, _)| lane.lane.as_str()).collect();
+        let word = style::paint(style::of_outcome(&result.outcome), result.outcome.word());
         writeln!(out)?;
         writeln!(
             out,
             "{} {word}: {}",
             style::paint(style::STRONG, &shortened(&names)),
-            first.outcome.detail()
+            result.outcome.detail()
         )?;
-        if first.self_reported {
+        if result.self_reported {
             writeln!(
                 out,
                 "  (the lane ran as root of its instance and could have written this itself)"
             )?;
         }
-        let log = run_dir.join("jobs").join(&first.lane).join("log");
-        if first.started_at.is_some() && same.len() == 1 {
-            for line in first_error_lines(&log, ERROR_LINES_MAX) {
-                writeln!(out, "  {line}")?;
-            }
+        if same.len() == 1 {
+            what_went_wrong(out, lane)?;
+        }
+    }
+    Ok(())
+}
+
+/// The first failed tests, then the lines of the log that most likely say why.
+fn what_went_wrong(out: &mut impl Write, lane: &LaneDetails) -> std::io::Result<()> {
+    if let Some(reports) = &lane.reports {
+        failed_tests(out, reports)?;
+    }
+    for line in &lane.error_lines {
+        writeln!(out, "  {line}")?;
+    }
+    Ok(())
+}
+
+fn failed_tests(out: &mut impl Write, reports: &ReportsRecord) -> std::io::Result<()> {
+    for failed in reports.failed.iter().take(FAILED_TESTS_MAX) {
+        let mark = style::paint(style::BAD, "-");
+        let line = match failed.first_line() {
+            "" => failed.full_name(),
+            line => format!("{}: {line}", failed.full_name()),
+        };
+        writeln!(out, "  {mark} {line}")?;
+    }
+    let shown = reports.failed.len().min(FAILED_TESTS_MAX) as u64;
+    match reports.totals.not_passed().saturating_sub(shown) {
+        0 => Ok(()),
+        more => writeln!(out, "    and {more} more; see reports.json"),
+    }
+}
+
+/// How many tests each lane's reports count, and which of the reports can't be used.
+fn reports(out: &mut impl Write, details: &RunDetails) -> std::io::Result<()> {
+    let with_reports = details
+        .lanes
+        .iter()
+        .filter_map(|lane| Some((lane, lane.reports.as_ref()?)));
+    for (index, (lane, reports)) in with_reports.enumerate() {
+        if index == 0 {
+            writeln!(out)?;
+        }
+        let name = style::paint(style::STRONG, &lane.lane);
+        match reports.files.len() {
+            0 => writeln!(out, "{name} left no test report")?,
+            _ => writeln!(out, "{name} tests: {}", reports.totals.words())?,
+        }
+        let trouble = style::paint(style::TROUBLE, "not read:");
+        for (file, problem) in reports.problems() {
+            writeln!(out, "  {trouble} {}: {problem}", file.escape_debug())?;
+        }
+        if reports.unread_files > 0 {
+            writeln!(out, "  {trouble} {} more reports", reports.unread_files)?;
+        }
+        if lane.is_passed() && reports.totals.not_passed() > 0 {
+            writeln!(out, "  the lane passed all the same: its command exited 0")?;
+            failed_tests(out, reports)?;
         }
     }
     Ok(())
@@ -129,29 +199,98 @@ pub(crate) fn shortened(names: &[&str]) -> String {
     }
 }
 
+/// `1 lane`, `3 lanes`.
+pub(crate) fn lane_count(count: usize) -> String {
+    match count {
+        1 => "1 lane".to_owned(),
+        count => format!("{count} lanes"),
+    }
+}
+
+/// That optional lanes did not pass and the verdict does not depend on them, where that is so.
+pub(crate) fn optional_note(details: &RunDetails) -> Option<String> {
+    let names: Vec<&str> = details
+        .optional_not_passed()
+        .map(|lane| lane.lane.as_str())
+        .collect();
+    if names.is_empty() {
+        return None;
+    }
+    let what = if names.len() == 1 {
+        "An optional lane"
+    } else {
+        "Optional lanes"
+    };
+    let shown = shortened(&names);
+    Some(format!(
+        "{what} did not pass, which is no part of the verdict: {shown}."
+    ))
+}
+
 /// The last line of a run: verdict, counts, time, where everything is.
-pub(crate) fn verdict(out: &mut impl Write, run: &RunSummary, took: &str) -> std::io::Result<()> {
-    let passed = run
-        .results
-        .iter()
-        .filter(|result| result.outcome.is_passed())
-        .count();
-    let (style, word) = style::of_verdict(run.verdict);
+pub(crate) fn verdict(out: &mut impl Write, details: &RunDetails) -> std::io::Result<()> {
+    let record = &details.record;
+    let (style, word) = style::of_record(record);
     writeln!(out)?;
-    let left_out = match run.selection.not_selected.len() {
+    if let Some(note) = optional_note(details) {
+        writeln!(out, "{note}")?;
+    }
+    let left_out = match record.selection.not_selected.len() {
         0 => String::new(),
         count => format!(", {count} not selected"),
     };
+    let took = record.finished_at.map_or_else(String::new, |at| {
+        format!(" in {}", between(record.started_at, at))
+    });
     let counts = format!(
-        "{passed} of {} passed in {took}{left_out}",
-        run.results.len()
+        "{} of {} passed{took}{left_out}",
+        details.passed(),
+        details.lanes.len()
     );
     writeln!(
         out,
         "{}  {counts}  {}",
         style::paint(style, word),
-        shown_path(&run.dir)
+        shown_path(&details.dir)
     )
+}
+
+/// A run as it is on the disk.
+pub(crate) fn recorded(out: &mut impl Write, details: &RunDetails) -> std::io::Result<()> {
+    let record = &details.record;
+    let (style, word) = style::of_record(record);
+    let mut row = |name: &str, value: &str| {
+        writeln!(
+            out,
+            "{} {value}",
+            style::paint(style::QUIET, &padded(name, 9))
+        )
+    };
+    row("run", record.run_id.as_str())?;
+    if let Some(run) = &record.rerun_of {
+        row(
+            "again",
+            &format!("after {run}, on the tree as it was when this run began"),
+        )?;
+    }
+    row("verdict", &style::paint(style, word))?;
+    let began = record.started_at.strftime("%Y-%m-%d %H:%M:%S UTC");
+    row("began", &began.to_string())?;
+    if let Some(finished) = record.finished_at {
+        row("took", &between(record.started_at, finished))?;
+    }
+    row("head", record.head.as_deref().unwrap_or("no commit"))?;
+    if let Some(base) = &record.selection.base {
+        row("base", &base_text(base))?;
+    }
+    row("snapshot", record.snapshot.as_deref().unwrap_or("-"))?;
+    row("folder", &shown_path(&details.dir))?;
+    writeln!(out)?;
+    lanes(out, details)?;
+    if let Some(note) = optional_note(details).filter(|_| record.state != RunState::Running) {
+        writeln!(out, "\n{note}")?;
+    }
+    Ok(())
 }
 
 /// Relative to the current directory where it is below it.

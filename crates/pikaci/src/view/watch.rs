@@ -9,10 +9,12 @@ use jerichoci::engine::RunEvent;
 use jerichoci::logs::{LogFollower, first_error_lines, printable};
 use jerichoci::outcome::JobOutcome;
 use jerichoci::record::{JobResult, Removal};
+use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::live::Live;
 use super::{job_duration, padded, talk, widest};
+use crate::report::{EventDocument, EventWriter};
 use crate::style;
 
 /// How often logs are looked at for new lines.
@@ -28,6 +30,11 @@ pub(crate) enum Show {
     },
     /// `lane | line` on stdout.
     Plain,
+    /// A JSON object for each event on stdout; and for each line of each lane if `lines`.
+    Jsonl {
+        /// Whether every line is shown.
+        lines: bool,
+    },
     /// Nothing on stdout.
     Quiet,
 }
@@ -73,6 +80,16 @@ impl Watcher {
     }
 
     fn take(&mut self, event: RunEvent) {
+        if let RunEvent::Finished { result } = &event {
+            // What the lane still said comes before its end.
+            self.look_at_log(&result.lane, true);
+            self.followed.remove(&result.lane);
+        }
+        if matches!(self.show, Show::Jsonl { .. }) {
+            let mut out = std::io::stdout().lock();
+            // As with lines, a reader that went away does not end the run.
+            EventWriter.live(&mut out, &self.run_dir, &event).ok();
+        }
         match event {
             RunEvent::Started { run_id, dir, lanes } => {
                 self.run_dir = dir;
@@ -105,6 +122,12 @@ impl Watcher {
                     ));
                 }
             }
+            RunEvent::Reports { lane, record } => {
+                for (file, problem) in record.problems() {
+                    let file = file.escape_debug();
+                    self.say(&format!("{lane}: the report {file} is not read: {problem}"));
+                }
+            }
             RunEvent::Verdict { .. } => {
                 self.verdict_is_known = true;
                 self.closing();
@@ -120,8 +143,6 @@ impl Watcher {
     }
 
     fn finished(&mut self, result: &JobResult) {
-        self.look_at_log(&result.lane, true);
-        self.followed.remove(&result.lane);
         if result.started_at.is_some() {
             self.removing.insert(result.lane.clone());
         }
@@ -186,7 +207,13 @@ impl Watcher {
                     ));
                 }
             }
-            Show::Quiet => {}
+            Show::Jsonl { lines: true } => {
+                let line = &printable(line, false);
+                let mut out = std::io::stdout().lock();
+                let event = EventDocument::LaneLine { lane, line };
+                EventWriter.write(&mut out, Timestamp::now(), event).ok();
+            }
+            Show::Jsonl { lines: false } | Show::Quiet => {}
         };
         let read = if is_over {
             follower.finish(&mut take)

@@ -31,6 +31,9 @@ fn write_run(tree: &Tree, selection: SelectionRecord) -> RunDir {
         snapshot: None,
         trusted: false,
         owner: "o".into(),
+        section: Section::Branch,
+        optional: Vec::new(),
+        rerun_of: None,
         lanes: vec!["code".into(), "after".into()],
         selection,
     };
