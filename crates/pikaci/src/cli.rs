@@ -58,10 +58,17 @@ pub(crate) enum Command {
     Lanes(LanesArguments),
     /// Tell why a lane ran or did not, how it ended, and what became of its instance
     Why(WhyArguments),
+    /// Remove what ended runs left behind: instances and volumes whose time is over, superfluous generations of caches,
+    /// old snapshots, and artifacts that are not kept any longer
+    Gc(OutputArguments),
+    /// Remove the records of old runs, never one in progress
+    Prune(PruneArguments),
     /// Look at everything that a run needs
     Doctor(OutputArguments),
     /// Write completions for a shell to stdout
     Completions(CompletionsArguments),
+    /// Write manual pages into a folder
+    Man(ManArguments),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -218,6 +225,28 @@ pub(crate) struct ArtifactsArguments {
     pub(crate) run: Option<String>,
     #[command(flatten)]
     pub(crate) output: OutputArguments,
+}
+
+#[derive(Debug, Args)]
+#[group(id = "policy", required = true, multiple = true, args = ["keep", "older_than"])]
+pub(crate) struct PruneArguments {
+    /// Keep the newest N runs
+    #[arg(long, value_name = "N")]
+    pub(crate) keep: Option<usize>,
+    /// Keep the runs that began less than AGE ago, such as 7d or 12h
+    #[arg(long, value_name = "AGE", value_parser = crate::commands::prune::parse_age)]
+    pub(crate) older_than: Option<jiff::SignedDuration>,
+    /// Only tell what would be removed
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArguments {
+    /// The folder, made if it is not there
+    pub(crate) dir: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@
 mod artifacts;
 mod cancel;
 mod event;
+mod gc;
 mod job_task;
 mod prepare;
 mod recover;
@@ -27,6 +28,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 pub use cancel::{Cancel, CancelLevel, CancelSource};
 pub use event::{JobPhase, RunEvent};
+pub use gc::{Garbage, GarbageKind, GcReport};
 pub use recover::Recovered;
 pub use run::{RunRequest, RunSummary};
 pub use schedule::Capacity;

@@ -14,7 +14,8 @@ use crate::cache::{CacheStore, rules};
 use crate::job::JobSpec;
 use crate::record::RunLock;
 use crate::snapshot::{
-    ManifestId, Recycle, ScanOptions, Scanned, Snapshot, SnapshotError, SnapshotStore, scan,
+    ManifestId, Recycle, ScanOptions, Scanned, Snapshot, SnapshotError, SnapshotStore,
+    StoredSnapshot, scan,
 };
 
 /// How often a cache that another run holds is looked at.
@@ -144,15 +145,19 @@ impl Engine {
         Ok(scanned)
     }
 
-    /// Removes the trees that were used longest ago. Those of living runs are held; what a dead run left in Incus was
+    /// Removes the trees that were used longest ago, and gives them. Those of living runs are held; what a dead run left in Incus was
     /// removed before this run began.
-    pub(super) fn evict_snapshots(&self) -> tokio::task::JoinHandle<Result<(), SnapshotError>> {
+    pub(super) fn evict_snapshots(
+        &self,
+    ) -> tokio::task::JoinHandle<Result<Vec<StoredSnapshot>, SnapshotError>> {
         let store = SnapshotStore::at(&self.store.snapshots_dir());
         tokio::task::spawn_blocking(move || {
-            let mut trees = store.list()?;
-            trees.truncate(SNAPSHOTS_KEPT);
-            let kept: Vec<ManifestId> = trees.into_iter().map(|tree| tree.manifest).collect();
-            store.evict(&kept).map(drop)
+            let trees = store.list()?;
+            let kept = trees.iter().take(SNAPSHOTS_KEPT);
+            let kept: Vec<ManifestId> = kept.map(|tree| tree.manifest.clone()).collect();
+            let removed = store.evict(&kept)?;
+            let is_removed = |tree: &StoredSnapshot| removed.contains(&tree.manifest);
+            Ok(trees.into_iter().filter(is_removed).collect())
         })
     }
 
@@ -212,13 +217,18 @@ impl Engine {
         if jobs.iter().all(|job| job.caches.is_empty()) {
             return Ok(None);
         }
-        Ok(Some(CacheStore {
+        Ok(Some(self.cache_store().await?))
+    }
+
+    /// The caches of the configured pool.
+    pub(super) async fn cache_store(&self) -> Result<CacheStore, EngineError> {
+        Ok(CacheStore {
             runtimes: self.runtimes.clone(),
             project: self.operator.incus.project.clone(),
             pool: self.pool().await?,
             allow_full_copy: self.operator.incus.allow_full_cache_copies,
             volume_bytes_max: None,
-        }))
+        })
     }
 
     /// The configured pool, or the one that the profile's root disk is in.

@@ -449,7 +449,7 @@ impl Dispatcher<'_> {
         self.await_removals().await;
         self.evict_caches().await;
         match evicting.await {
-            Ok(Ok(())) => {}
+            Ok(Ok(_)) => {}
             Ok(Err(error)) => self.troubles.push(super::chain(&error)),
             Err(error) => self.troubles.push(error.to_string()),
         }

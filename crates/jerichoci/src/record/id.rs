@@ -25,6 +25,14 @@ impl RunId {
         Self(format!("{began}-{:06x}", chance & 0x00ff_ffff))
     }
 
+    /// When the run began, to the second. `None` for digits that are no time.
+    pub fn began(&self) -> Option<jiff::Timestamp> {
+        let digits = self.0.get(..15)?;
+        let began = jiff::civil::DateTime::strptime("%Y%m%d-%H%M%S", digits).ok()?;
+        let began = began.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+        Some(began.timestamp())
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -84,7 +92,10 @@ mod tests {
         let now: jiff::Timestamp = "2026-11-21T09:15:00Z".parse().expect("a timestamp");
         let id = RunId::new(now, 0xff3f_9a2c);
         assert_eq!(id.as_str(), "20261121-091500-3f9a2c");
+        assert_eq!(id.began(), Some(now));
         assert_eq!(id.as_str().parse(), Ok(id));
+        let no_time: RunId = "20269999-999999-3f9a2c".parse().expect("well-formed");
+        assert_eq!(no_time.began(), None);
         for text in [
             "",
             "..",

@@ -20,6 +20,7 @@ mod atomic;
 mod details;
 mod id;
 mod reports;
+mod retention;
 mod store;
 mod types;
 
@@ -28,6 +29,7 @@ pub(crate) use atomic::{read_json, write_json};
 pub use details::{LaneDetails, RunDetails};
 pub use id::{RunId, RunIdError};
 pub use reports::{FailedTest, ReportFile, ReportsRecord, TestFailureKind, TestTotals};
+pub use retention::{ExpiredArtifacts, LeftRun, PrunePolicy, PruneReport, PrunedRun};
 pub use store::{JobDir, RunDir, RunLock, RunStore, STORE_DIR, StoreError};
 pub use types::{
     ArtifactFile, ArtifactsRecord, CacheVolumeRecord, JobRecord, JobResult, NotSelected,

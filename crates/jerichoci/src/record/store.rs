@@ -126,7 +126,7 @@ impl RunStore {
         }
     }
 
-    fn runs_dir(&self) -> PathBuf {
+    pub(super) fn runs_dir(&self) -> PathBuf {
         self.dir.join("runs")
     }
 
@@ -328,6 +328,18 @@ impl JobDir {
         self.dir.join("attempts").join(attempt.to_string())
     }
 
+    /// What each earlier attempt left, the first one first.
+    pub(super) fn attempts(&self) -> Result<Vec<Self>, StoreError> {
+        let names = names_in(&self.dir.join("attempts"))?;
+        let mut numbers: Vec<u32> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        numbers.sort_unstable();
+        let of = |number: u32| Self {
+            lane: self.lane.clone(),
+            dir: self.attempt_dir(number),
+        };
+        Ok(numbers.into_iter().map(of).collect())
+    }
+
     /// Moves what an attempt left out of the way of the next one.
     pub(crate) fn set_aside(&self, attempt: u32) -> Result<(), StoreError> {
         let aside = self.attempt_dir(attempt);
@@ -432,7 +444,7 @@ impl JobDir {
 }
 
 /// The names in a folder that are UTF-8, in order; none if there is no such folder.
-fn names_in(dir: &Path) -> Result<Vec<String>, StoreError> {
+pub(super) fn names_in(dir: &Path) -> Result<Vec<String>, StoreError> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -468,7 +480,7 @@ fn optional<T>(read: Result<T, ReadJsonError>) -> Result<Option<T>, StoreError> 
     }
 }
 
-fn io(action: &'static str, path: &Path, source: std::io::Error) -> StoreError {
+pub(super) fn io(action: &'static str, path: &Path, source: std::io::Error) -> StoreError {
     StoreError::Io {
         action,
         path: path.to_owned(),

@@ -1,7 +1,6 @@
 //! `pikaci artifacts`
 
 use std::io::Write;
-use std::path::Path;
 
 use jerichoci::record::ArtifactsRecord;
 use serde::Serialize;
@@ -11,14 +10,17 @@ use crate::cli::{ArtifactsArguments, Global, Output};
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};
 use crate::style;
-use crate::view::{summary, talk};
+use crate::view::{bytes_text, summary, talk};
+
+/// Characters of a digest that are shown to people.
+const DIGEST_SHOWN_CHARS: usize = 16;
 
 /// What `--output json` prints for each lane that collected something.
 #[derive(Serialize)]
 struct LaneArtifacts {
     lane: String,
     dir: String,
-    files: Vec<(String, u64)>,
+    #[serde(flatten)]
     record: ArtifactsRecord,
 }
 
@@ -30,19 +32,13 @@ pub(crate) async fn artifacts(
     let run = context.engine.store().find(arguments.run.as_deref())?;
     let mut all = Vec::new();
     for job in run.jobs()? {
-        let Some(record) = job.read_artifacts()? else {
-            continue;
-        };
-        let dir = job.artifacts_dir();
-        let files = files_below(&dir).map_err(|error| {
-            CommandError::infrastructure(&format!("{} can't be listed", dir.display()), &error)
-        })?;
-        all.push(LaneArtifacts {
-            lane: job.lane.clone(),
-            dir: summary::shown_path(&dir),
-            files,
-            record,
-        });
+        if let Some(record) = job.read_artifacts()? {
+            all.push(LaneArtifacts {
+                lane: job.lane.clone(),
+                dir: summary::shown_path(&job.artifacts_dir()),
+                record,
+            });
+        }
     }
     if arguments.output.output == Output::Json {
         print_json(&all)?;
@@ -59,61 +55,53 @@ pub(crate) async fn artifacts(
 }
 
 fn show(out: &mut impl Write, lane: &LaneArtifacts) -> std::io::Result<()> {
+    let record = &lane.record;
     writeln!(
         out,
         "{}  {}",
         style::paint(style::STRONG, &lane.lane),
-        style::paint(style::QUIET, &lane.dir)
+        style::paint(style::QUIET, &kept(lane))
     )?;
-    for (name, bytes) in &lane.files {
-        writeln!(out, "  {bytes:>12}  {name}")?;
+    for file in &record.listed {
+        let digest: String = file.sha256.chars().take(DIGEST_SHOWN_CHARS).collect();
+        let digest = style::paint(style::QUIET, &format!("sha256:{digest}"));
+        let size = bytes_text(file.bytes);
+        writeln!(out, "  {size:>10}  {digest}  {}", file.name.escape_debug())?;
     }
-    for refused in &lane.record.refused {
+    if record.unlisted > 0 {
         writeln!(
             out,
-            "  {:>12}  {}  {}",
+            "  and {} more files that the record does not list",
+            record.unlisted
+        )?;
+    }
+    for refused in &record.refused {
+        writeln!(
+            out,
+            "  {:>10}  {}  {}",
             "refused",
             refused.name.escape_debug(),
             refused.why
         )?;
     }
-    match &lane.record.error {
+    match &record.error {
         Some(error) => writeln!(
             out,
             "  {} {error}",
             style::paint(style::TROUBLE, "not whole:")
         ),
-        None if lane.files.is_empty() => writeln!(out, "  nothing matched"),
+        None if record.files == 0 => writeln!(out, "  nothing matched"),
         None => Ok(()),
     }
 }
 
-/// Regular files with their sizes, by name. What a guest sent holds no links, so nothing else is followed.
-fn files_below(dir: &Path) -> std::io::Result<Vec<(String, u64)>> {
-    let mut files = Vec::new();
-    let mut open = vec![dir.to_owned()];
-    while let Some(folder) = open.pop() {
-        let entries = match std::fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        for entry in entries {
-            let entry = entry?;
-            let kind = entry.file_type()?;
-            if kind.is_dir() {
-                open.push(entry.path());
-            } else if kind.is_file() {
-                let path = entry.path();
-                let name = path
-                    .strip_prefix(dir)
-                    .unwrap_or(&path)
-                    .to_string_lossy()
-                    .into_owned();
-                files.push((name.escape_debug().to_string(), entry.metadata()?.len()));
-            }
+/// Where the files are and until when, or since when they are gone.
+fn kept(lane: &LaneArtifacts) -> String {
+    match (lane.record.removed_at, lane.record.expires_at) {
+        (Some(removed), _) => format!("removed on {}", removed.strftime("%Y-%m-%d")),
+        (None, Some(until)) if lane.record.files > 0 => {
+            format!("{} (kept until {})", lane.dir, until.strftime("%Y-%m-%d"))
         }
+        _ => lane.dir.clone(),
     }
-    files.sort();
-    Ok(files)
 }

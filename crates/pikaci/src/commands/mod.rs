@@ -3,9 +3,12 @@
 pub(crate) mod artifacts;
 pub(crate) mod completions;
 pub(crate) mod doctor;
+pub(crate) mod gc;
 pub(crate) mod lanes;
 pub(crate) mod list;
 pub(crate) mod logs;
+pub(crate) mod man;
+pub(crate) mod prune;
 pub(crate) mod rerun;
 pub(crate) mod run;
 mod selection;

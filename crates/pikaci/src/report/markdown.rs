@@ -20,6 +20,7 @@ pub(super) fn write(out: &mut impl Write, details: &RunDetails) -> std::io::Resu
     for lane in details.lanes.iter().filter(|lane| !lane.is_passed()) {
         not_passed(out, lane)?;
     }
+    unread_reports(out, details)?;
     let left_out = &details.record.selection.not_selected;
     if !left_out.is_empty() {
         writeln!(
@@ -47,9 +48,12 @@ fn head(out: &mut impl Write, details: &RunDetails) -> std::io::Result<()> {
         details.passed(),
         summary::lane_count(details.lanes.len())
     )?;
-    let commit = match &record.head {
-        Some(head) => code(&head.chars().take(COMMIT_SHOWN_CHARS).collect::<String>()),
-        None => "no commit".to_owned(),
+    let tree = match &record.head {
+        Some(head) => {
+            let commit: String = head.chars().take(COMMIT_SHOWN_CHARS).collect();
+            format!("the work tree at {}", code(&commit))
+        }
+        None => "a work tree without a commit".to_owned(),
     };
     let rerun = match &record.rerun_of {
         Some(run) => format!(" (again, after {})", code(run.as_str())),
@@ -57,7 +61,7 @@ fn head(out: &mut impl Write, details: &RunDetails) -> std::io::Result<()> {
     };
     writeln!(
         out,
-        "Run {}{rerun} of the work tree at {commit}.",
+        "Run {}{rerun} of {tree}.",
         code(record.run_id.as_str())
     )?;
     if let Some(note) = summary::optional_note(details) {
@@ -83,7 +87,7 @@ fn table(out: &mut impl Write, details: &RunDetails) -> std::io::Result<()> {
     writeln!(out, "|---|---|---:|{}---|", tests("---").replace(' ', ""))?;
     for lane in &details.lanes {
         let optional = if lane.is_optional { " (optional)" } else { "" };
-        let name = code(&lane.lane);
+        let name = code(&lane.lane).replace('|', "\\|");
         let Some(result) = &lane.result else {
             writeln!(out, "| {name}{optional} | not ended | |{} |", tests(""))?;
             continue;
@@ -111,18 +115,15 @@ fn not_passed(out: &mut impl Write, lane: &LaneDetails) -> std::io::Result<()> {
     let Some(result) = &lane.result else {
         return Ok(());
     };
+    let (name, word) = (code(&lane.lane), result.outcome.word());
     let detail = escaped(&result.outcome.detail());
-    writeln!(
-        out,
-        "\n#### {} {}: {detail}",
-        code(&lane.lane),
-        result.outcome.word()
-    )?;
-    if let Some(reports) = lane
-        .reports
-        .as_ref()
-        .filter(|reports| !reports.failed.is_empty())
-    {
+    let failed = lane.reports.as_ref();
+    let failed = failed.filter(|reports| !reports.failed.is_empty());
+    if failed.is_none() && lane.error_lines.is_empty() {
+        return writeln!(out, "\n{name} {word}: {detail}");
+    }
+    writeln!(out, "\n#### {name} {word}: {detail}")?;
+    if let Some(reports) = failed {
         failed_tests(out, reports)?;
     }
     if !lane.error_lines.is_empty() {
@@ -147,6 +148,20 @@ fn failed_tests(out: &mut impl Write, reports: &ReportsRecord) -> std::io::Resul
     }
 }
 
+fn unread_reports(out: &mut impl Write, details: &RunDetails) -> std::io::Result<()> {
+    for lane in &details.lanes {
+        for (file, problem) in lane.reports.iter().flat_map(ReportsRecord::problems) {
+            let (name, file) = (code(&lane.lane), code(file));
+            writeln!(
+                out,
+                "\nThe report {file} of {name} was not read: {}.",
+                escaped(problem)
+            )?;
+        }
+    }
+    Ok(())
+}
+
 /// Text in which nothing means anything to Markdown.
 fn escaped(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
@@ -168,9 +183,9 @@ fn escaped(text: &str) -> String {
     shown
 }
 
-/// A code span on one line, also inside of a table.
+/// A code span on one line.
 fn code(text: &str) -> String {
-    let text = text.replace(['\n', '\r'], " ").replace('|', "\\|");
+    let text = text.replace(['\n', '\r'], " ");
     let fence = "`".repeat(longest_run_of_backticks(&text) + 1);
     let space = if text.starts_with('`') || text.ends_with('`') {
         " "
@@ -201,7 +216,7 @@ mod tests {
             escaped("@all <b> a|b\n# c `d`"),
             "&#64;all &lt;b&gt; a\\|b \\# c \\`d\\`"
         );
-        assert_eq!(code("a`b|c"), "``a`b\\|c``");
+        assert_eq!(code("a`b|c"), "``a`b|c``");
         assert_eq!(code("`"), "`` ` ``");
         assert_eq!(fenced("a\n```\nb"), "````text\na\n```\nb\n````");
     }

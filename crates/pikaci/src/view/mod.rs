@@ -43,6 +43,24 @@ pub(crate) fn phases_text(lane: &LaneDetails) -> String {
     shown.join(", ")
 }
 
+/// A size as people read it: `812 B`, `4.0 KiB`, `1.2 GiB`.
+pub(crate) fn bytes_text(bytes: u64) -> String {
+    let mut size = bytes as f64;
+    let mut unit = "B";
+    for larger in ["KiB", "MiB", "GiB", "TiB"] {
+        if size < 1024.0 {
+            break;
+        }
+        size /= 1024.0;
+        unit = larger;
+    }
+    if unit == "B" {
+        format!("{bytes} B")
+    } else {
+        format!("{size:.1} {unit}")
+    }
+}
+
 /// Text padded to a width that counts characters.
 pub(crate) fn padded(text: &str, width: usize) -> String {
     format!(

@@ -172,7 +172,7 @@ fn reports(out: &mut impl Write, details: &RunDetails) -> std::io::Result<()> {
         let name = style::paint(style::STRONG, &lane.lane);
         match reports.files.len() {
             0 => writeln!(out, "{name} left no test report")?,
-            _ => writeln!(out, "{name} tests: {}", reports.totals.words())?,
+            _ => writeln!(out, "{name}: {}", reports.totals.words())?,
         }
         let trouble = style::paint(style::TROUBLE, "not read:");
         for (file, problem) in reports.problems() {

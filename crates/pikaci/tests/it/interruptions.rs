@@ -11,14 +11,14 @@ use crate::bench_tree::{Ended, Tree, lane};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-fn start(tree: &Tree, arguments: &[&str]) -> Child {
+pub(crate) fn start(tree: &Tree, arguments: &[&str]) -> Child {
     tokio::process::Command::from(tree.command(arguments))
         .kill_on_drop(true)
         .spawn()
         .expect("starts")
 }
 
-fn send(child: &Child, signal: Signal) {
+pub(crate) fn send(child: &Child, signal: Signal) {
     let pid = child
         .id()
         .and_then(|pid| i32::try_from(pid).ok())
@@ -28,7 +28,7 @@ fn send(child: &Child, signal: Signal) {
 }
 
 /// Waits until the lane's log holds `text`.
-async fn until_logged(tree: &Tree, lane: &str, text: &str) {
+pub(crate) async fn until_logged(tree: &Tree, lane: &str, text: &str) {
     let path = || {
         tree.try_newest_run()
             .map(|run| run.join("jobs").join(lane).join("log"))

@@ -7,5 +7,8 @@ mod interruptions;
 mod many;
 mod outcomes;
 mod refusals;
+mod results;
+mod retention;
 mod source;
 mod why;
+mod written_run;
