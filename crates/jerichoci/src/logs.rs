@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 /// Longest line that is held; a longer one comes in pieces.
 pub const LINE_BYTES_MAX: usize = 64 * 1024;
+/// Lines of a failed lane's log that are shown with its outcome.
+pub const ERROR_LINES_MAX: usize = 8;
 /// How much of a log's end is searched for the first error.
 const SEARCHED_BYTES: u64 = 256 * 1024;
 const READ_BYTES: usize = 64 * 1024;

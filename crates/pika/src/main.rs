@@ -61,6 +61,12 @@ async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
             );
             Ok(Exit::Done)
         }
+        Command::Man { dir } => {
+            let failed = |error| CommandError::new(Exit::Infrastructure, &error);
+            std::fs::create_dir_all(&dir).map_err(failed)?;
+            clap_mangen::generate_to(Arguments::command(), &dir).map_err(failed)?;
+            Ok(Exit::Done)
+        }
     }
 }
 

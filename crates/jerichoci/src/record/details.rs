@@ -8,10 +8,8 @@ use super::{
     ArtifactsRecord, JobDir, JobRecord, JobResult, RemovalRecord, ReportsRecord, RunDir, RunRecord,
     StoreError,
 };
-use crate::logs::first_error_lines;
+use crate::logs::{ERROR_LINES_MAX, first_error_lines};
 
-/// Lines of a failed lane's log that are given.
-const ERROR_LINES_MAX: usize = 8;
 /// Phases in their order; others follow them.
 const PHASES: [&str; 6] = ["caches", "start", "snapshot", "run", "collect", "remove"];
 

@@ -1,6 +1,6 @@
 //! `pikaci rerun`
 
-use jerichoci::record::{RunDetails, SelectionRecord};
+use jerichoci::record::{RunDetails, RunState, SelectionRecord};
 use jerichoci::select::{add_needs, select_named};
 
 use super::run::{Chosen, jobs_of, run_chosen};
@@ -15,12 +15,19 @@ pub(crate) async fn rerun(
 ) -> Result<Exit, CommandError> {
     let context = Context::open(global)?;
     let file = context.lanes()?;
+    // What is called running after this has a process that drives it.
+    context.settle_interrupted_runs().await;
     let details = context
         .engine
         .store()
         .find(arguments.run.as_deref())?
         .details()?;
     let record = &details.record;
+    if record.state == RunState::Running {
+        let message = format!("run {} is still in progress", record.run_id);
+        return Err(CommandError::new(Exit::Usage, message)
+            .with_hint("`pikaci logs --follow` shows it; try again when it is over"));
+    }
     let names = lanes_of(&details, arguments.failed);
     if names.is_empty() {
         let message = format!(

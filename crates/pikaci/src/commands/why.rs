@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use jerichoci::logs::first_error_lines;
+use jerichoci::logs::{ERROR_LINES_MAX, first_error_lines};
 use jerichoci::outcome::JobOutcome;
 use jerichoci::record::{
     JobRecord, JobResult, NotSelected, Removal, RemovalRecord, RunDir, RunRecord, RunState,
@@ -18,9 +18,6 @@ use crate::context::Context;
 use crate::exit::{CommandError, Exit};
 use crate::style;
 use crate::view::between;
-
-/// Lines of a lane's log that are shown.
-const ERROR_LINES_MAX: usize = 8;
 
 /// What is on the disk about one lane of a run; also what `--output json` prints.
 #[derive(Serialize)]

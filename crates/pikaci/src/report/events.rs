@@ -4,16 +4,13 @@ use std::io::Write;
 use std::path::Path;
 
 use jerichoci::engine::RunEvent;
-use jerichoci::logs::first_error_lines;
+use jerichoci::logs::{ERROR_LINES_MAX, first_error_lines};
 use jerichoci::outcome::RunVerdict;
 use jerichoci::record::{ArtifactsRecord, JobResult, Removal, ReportsRecord, RunDetails};
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::RunEnd;
-
-/// Lines of a failed lane's log that are given.
-const ERROR_LINES_MAX: usize = 8;
 
 /// One thing that happened, as it is written.
 #[derive(Serialize)]

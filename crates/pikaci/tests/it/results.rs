@@ -2,8 +2,8 @@
 
 use jerichoci::outcome::{JobOutcome, RunVerdict};
 use jerichoci::record::{
-    ArtifactFile, ArtifactsRecord, FailedTest, ReportFile, ReportsRecord, RunDir, TestFailureKind,
-    TestTotals,
+    ArtifactFile, ArtifactsRecord, FailedTest, ReportFile, ReportsRecord, RunDir, RunState,
+    TestFailureKind, TestTotals,
 };
 use pikahut::stack::TestIncus;
 use serde_json::{Value, json};
@@ -359,4 +359,27 @@ async fn what_did_not_pass_runs_again_and_is_linked_to_its_run() {
         nothing.stderr
     );
     incus.assert_nothing_left().await;
+}
+
+#[tokio::test]
+async fn a_run_that_can_not_run_again_says_why() {
+    let tree = without_daemon(&lane("code", "true", ""));
+    let run = write_results(&tree);
+    let gone = tree.run(&["rerun"]).await;
+    gone.assert_code(2);
+    assert!(
+        gone.stderr.contains("lane `after` of run") && gone.stderr.contains("any more"),
+        "{}",
+        gone.stderr
+    );
+    let mut record = run.read().expect("read");
+    record.state = RunState::Running;
+    run.write(&record).expect("written");
+    let living = tree.run(&["rerun", "--failed"]).await;
+    living.assert_code(2);
+    assert!(
+        living.stderr.contains("still in progress"),
+        "{}",
+        living.stderr
+    );
 }
