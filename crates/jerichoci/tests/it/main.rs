@@ -5,6 +5,7 @@
 mod cache_stage;
 mod caches;
 mod changes;
+mod gc;
 mod git_tree;
 mod jobs;
 mod lanes;
