@@ -230,10 +230,10 @@ pub(crate) struct ArtifactsArguments {
 #[derive(Debug, Args)]
 #[group(id = "policy", required = true, multiple = true, args = ["keep", "older_than"])]
 pub(crate) struct PruneArguments {
-    /// Keep the newest N runs
+    /// Let the newest N runs stay
     #[arg(long, value_name = "N")]
     pub(crate) keep: Option<usize>,
-    /// Keep the runs that began less than AGE ago, such as 7d or 12h
+    /// Remove only runs that began at least AGE ago, such as 7d or 12h
     #[arg(long, value_name = "AGE", value_parser = crate::commands::prune::parse_age)]
     pub(crate) older_than: Option<jiff::SignedDuration>,
     /// Only tell what would be removed

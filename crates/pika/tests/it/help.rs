@@ -64,3 +64,15 @@ fn completions_are_made_for_every_shell() {
         assert!(ended.stdout.contains("runtime"), "{name}");
     }
 }
+
+#[test]
+fn the_manual_has_a_page_for_each_command() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let pages = dir.path().join("pages");
+    let ended = Shell::new(dir.path()).pika(&["man", pages.to_str().expect("text")]);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    for page in ["pika.1", "pika-runtime-ensure.1", "pika-doctor.1"] {
+        let text = std::fs::read_to_string(pages.join(page)).expect("there");
+        assert!(text.contains(".TH"), "{page}: {text}");
+    }
+}

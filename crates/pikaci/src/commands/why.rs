@@ -5,7 +5,8 @@ use std::io::Write;
 use jerichoci::logs::{ERROR_LINES_MAX, first_error_lines};
 use jerichoci::outcome::JobOutcome;
 use jerichoci::record::{
-    JobRecord, JobResult, NotSelected, Removal, RemovalRecord, RunDir, RunRecord, RunState,
+    JobRecord, JobResult, NotSelected, Removal, RemovalRecord, ReportsRecord, RunDir, RunRecord,
+    RunState,
 };
 use jerichoci::select::Cause;
 use jiff::Timestamp;
@@ -35,6 +36,9 @@ struct Story<'a> {
     job: Option<JobRecord>,
     #[serde(skip_serializing_if = "Option::is_none")]
     result: Option<JobResult>,
+    /// What its JUnit reports say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tests: Option<ReportsRecord>,
     #[serde(skip_serializing_if = "Option::is_none")]
     removal: Option<RemovalRecord>,
     error_lines: Vec<String>,
@@ -81,6 +85,7 @@ fn story<'a>(
         not_selected,
         job: None,
         result: None,
+        tests: None,
         removal: None,
         error_lines: Vec::new(),
         sentences: Vec::new(),
@@ -90,6 +95,7 @@ fn story<'a>(
         let job = run.job(lane);
         story.job = job.read_record()?;
         story.result = job.read_result()?;
+        story.tests = job.read_reports()?;
         story.removal = job.read_removal()?;
         let ended_badly = |result: &JobResult| !result.outcome.is_passed();
         if story.job.is_some() && story.result.as_ref().is_some_and(ended_badly) {
@@ -142,6 +148,11 @@ fn sentences(record: &RunRecord, story: &Story<'_>) -> Vec<String> {
                 None => sentences.push("It has not ended yet.".to_owned()),
                 Some(result) => sentences.extend([took(job, result), ended(result)]),
             }
+            sentences.extend(story.tests.as_ref().map(tests));
+            if record.is_optional(story.lane) {
+                let text = "It is optional: how it ends is no part of the run's verdict.";
+                sentences.push(text.to_owned());
+            }
             sentences.push(instance(job, story.removal.as_ref()));
         }
     }
@@ -182,6 +193,20 @@ fn ended(result: &JobResult) -> String {
         format!("{verb}{word}.{forged}")
     } else {
         format!("{verb}{word}: {detail}.{forged}")
+    }
+}
+
+fn tests(reports: &ReportsRecord) -> String {
+    if reports.files.is_empty() {
+        return "It left no test report.".to_owned();
+    }
+    let words = reports.totals.words();
+    match reports.failed.first() {
+        Some(first) => format!(
+            "Its test reports: {words}; the first that failed is {}.",
+            first.full_name()
+        ),
+        None => format!("Its test reports: {words}."),
     }
 }
 

@@ -247,6 +247,13 @@ async fn an_optional_lane_that_failed_is_noted() {
     run.write(&record).expect("written");
     run.job("after").write_result(&after).expect("written");
     let note = "An optional lane did not pass, which is no part of the verdict: code.";
+    let why = shown(&tree, &["why", "code"]).await;
+    for part in [
+        "Its test reports: 12 tests, 2 failed, 1 skipped; the first that failed is shop::cart adds.",
+        "It is optional: how it ends is no part of the run's verdict.",
+    ] {
+        assert!(why.contains(part), "{part}: {why}");
+    }
     for format in ["human", "markdown"] {
         let text = shown(&tree, &["status", "--output", format]).await;
         assert!(text.contains(note) && text.contains("(optional)"), "{text}");
