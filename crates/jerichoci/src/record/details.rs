@@ -10,8 +10,8 @@ use super::{
 };
 use crate::logs::{ERROR_LINES_MAX, first_error_lines};
 
-/// Phases in their order; others follow them.
-const PHASES: [&str; 6] = ["caches", "start", "snapshot", "run", "collect", "remove"];
+/// Phases of a lane in their order; what else there is follows them.
+pub const PHASES: [&str; 6] = ["caches", "start", "snapshot", "run", "collect", "remove"];
 
 /// A run with its lanes.
 #[derive(Debug, Clone)]

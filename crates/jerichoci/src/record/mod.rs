@@ -26,7 +26,7 @@ mod types;
 
 pub use atomic::{ReadJsonError, WriteJsonError};
 pub(crate) use atomic::{read_json, write_json};
-pub use details::{LaneDetails, RunDetails};
+pub use details::{LaneDetails, PHASES, RunDetails};
 pub use id::{RunId, RunIdError};
 pub use reports::{FailedTest, ReportFile, ReportsRecord, TestFailureKind, TestTotals};
 pub use retention::{ExpiredArtifacts, LeftRun, PrunePolicy, PruneReport, PrunedRun};

@@ -18,7 +18,7 @@ use crate::cli::{Global, Output, WhyArguments};
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};
 use crate::style;
-use crate::view::between;
+use crate::view::{between, millis_text};
 
 /// What is on the disk about one lane of a run; also what `--output json` prints.
 #[derive(Serialize)]
@@ -161,17 +161,18 @@ fn sentences(record: &RunRecord, story: &Story<'_>) -> Vec<String> {
 
 fn took(job: &JobRecord, result: &JobResult) -> String {
     let phase = |name: &str| result.timings.0.get(name).copied();
-    let text =
-        |millis: u64| jerichoci::lanes::format_duration(std::time::Duration::from_millis(millis));
     let whole = between(job.started_at, result.finished_at);
     match (phase("start"), phase("run")) {
         (Some(start), Some(run)) => format!(
             "It took {whole}: {} until its instance was ready, then {} for its command.",
-            text(start),
-            text(run)
+            millis_text(start),
+            millis_text(run)
         ),
         (Some(start), None) => {
-            format!("It took {whole}: {} on starting its instance.", text(start))
+            format!(
+                "It took {whole}: {} on starting its instance.",
+                millis_text(start)
+            )
         }
         _ => format!("It took {whole}."),
     }

@@ -48,22 +48,20 @@ fn head(out: &mut impl Write, details: &RunDetails) -> std::io::Result<()> {
         details.passed(),
         summary::lane_count(details.lanes.len())
     )?;
-    let tree = match &record.head {
-        Some(head) => {
+    let tree = match (&record.head, &record.snapshot) {
+        (Some(head), _) => {
             let commit: String = head.chars().take(COMMIT_SHOWN_CHARS).collect();
-            format!("the work tree at {}", code(&commit))
+            format!(" of the work tree at {}", code(&commit))
         }
-        None => "a work tree without a commit".to_owned(),
+        (None, Some(_)) => " of a work tree without a commit".to_owned(),
+        // It is noted when the run is over.
+        (None, None) => String::new(),
     };
     let rerun = match &record.rerun_of {
         Some(run) => format!(" (again, after {})", code(run.as_str())),
         None => String::new(),
     };
-    writeln!(
-        out,
-        "Run {}{rerun} of {tree}.",
-        code(record.run_id.as_str())
-    )?;
+    writeln!(out, "Run {}{rerun}{tree}.", code(record.run_id.as_str()))?;
     if let Some(note) = summary::optional_note(details) {
         writeln!(out, "\n{}", escaped(&note))?;
     }

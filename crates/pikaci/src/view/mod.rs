@@ -22,12 +22,11 @@ pub(crate) fn job_duration(result: &JobResult) -> String {
 
 /// The time between two moments, as people read it.
 pub(crate) fn between(from: jiff::Timestamp, to: jiff::Timestamp) -> String {
-    let millis = u64::try_from(to.as_millisecond() - from.as_millisecond()).unwrap_or(0);
-    format_duration(Duration::from_millis(millis))
+    millis_text(u64::try_from(to.as_millisecond() - from.as_millisecond()).unwrap_or(0))
 }
 
 /// Shortest phase that is worth a word.
-const PHASE_SHOWN_MS: u64 = 50;
+pub(crate) const PHASE_SHOWN_MS: u64 = 50;
 
 /// How long each phase of a lane took: `start 0.8s, run 12s`. Phases that took no time to speak of are left out.
 pub(crate) fn phases_text(lane: &LaneDetails) -> String {
@@ -35,10 +34,7 @@ pub(crate) fn phases_text(lane: &LaneDetails) -> String {
     let shown: Vec<String> = phases
         .iter()
         .filter(|(name, millis)| *millis >= PHASE_SHOWN_MS || name == "run")
-        .map(|(name, millis)| {
-            let took = format_duration(Duration::from_millis(*millis));
-            format!("{name} {took}")
-        })
+        .map(|(name, millis)| format!("{name} {}", millis_text(*millis)))
         .collect();
     shown.join(", ")
 }
@@ -59,6 +55,11 @@ pub(crate) fn bytes_text(bytes: u64) -> String {
     } else {
         format!("{size:.1} {unit}")
     }
+}
+
+/// Milliseconds as people read them.
+pub(crate) fn millis_text(millis: u64) -> String {
+    format_duration(Duration::from_millis(millis))
 }
 
 /// Text padded to a width that counts characters.

@@ -4,9 +4,11 @@ use std::io::Write;
 use std::path::Path;
 
 use jerichoci::outcome::JobOutcome;
-use jerichoci::record::{JobResult, LaneDetails, NotSelected, ReportsRecord, RunDetails, RunState};
+use jerichoci::record::{
+    JobResult, LaneDetails, NotSelected, PHASES, ReportsRecord, RunDetails, RunRecord, RunState,
+};
 
-use super::{between, job_duration, padded, phases_text, widest};
+use super::{PHASE_SHOWN_MS, between, job_duration, millis_text, padded, widest};
 use crate::commands::base_text;
 use crate::style;
 
@@ -21,12 +23,16 @@ pub(crate) fn lanes(out: &mut impl Write, details: &RunDetails) -> std::io::Resu
     let left_out = not_selected.iter().map(|one| one.lane.as_str());
     let lane_width = widest(ran.chain(left_out)).max(4);
     let outcome_width = widest(details.lanes.iter().map(outcome_word)).max(7);
-    let head = format!(
-        "{}  {}  {:>7}  phases",
+    let columns = phase_columns(details);
+    let mut head = format!(
+        "{}  {}  {:>7}",
         padded("lane", lane_width),
         padded("outcome", outcome_width),
         "time"
     );
+    for (name, width) in &columns {
+        head.push_str(&format!("  {name:>width$}"));
+    }
     writeln!(out, "{}", style::paint(style::QUIET, &head))?;
     for lane in &details.lanes {
         let word = padded(outcome_word(lane), outcome_width);
@@ -35,17 +41,17 @@ pub(crate) fn lanes(out: &mut impl Write, details: &RunDetails) -> std::io::Resu
             None => (style::QUIET, "-".to_owned()),
         };
         let line = format!(
-            "{}  {}  {time:>7}  {}",
+            "{}  {}  {time:>7}{}{}",
             padded(&lane.lane, lane_width),
             style::paint(style, &word),
-            last_column(lane)
+            phase_cells(lane, &columns),
+            remarks(lane)
         );
         writeln!(out, "{}", line.trim_end())?;
     }
     for one in not_selected {
         let word = style::paint(style::HINT, &padded("skipped", outcome_width));
-        let lane = padded(&one.lane, lane_width);
-        writeln!(out, "{lane}  {word}  {:>7}  -", "-")?;
+        writeln!(out, "{}  {word}  {:>7}", padded(&one.lane, lane_width), "-")?;
     }
     not_passed(out, details)?;
     reports(out, details)?;
@@ -57,21 +63,49 @@ fn outcome_word(lane: &LaneDetails) -> &str {
     result.map_or("not ended", |result| result.outcome.word())
 }
 
-/// Where the time went, and what else sets the lane apart.
-fn last_column(lane: &LaneDetails) -> String {
-    let mut parts = vec![phases_text(lane)];
-    if let Some(result) = lane.result.as_ref().filter(|result| result.attempt > 1) {
-        parts.push(format!("(attempt {})", result.attempt));
+/// The phases that took time to speak of in any lane, with the widths of their columns.
+fn phase_columns(details: &RunDetails) -> Vec<(&'static str, usize)> {
+    let mut columns = Vec::new();
+    for name in PHASES {
+        let of_lane = |lane: &LaneDetails| phase_ms(lane, name).filter(|ms| *ms >= PHASE_SHOWN_MS);
+        let shown: Vec<String> = details
+            .lanes
+            .iter()
+            .filter_map(of_lane)
+            .map(millis_text)
+            .collect();
+        if !shown.is_empty() {
+            let width = widest(shown.iter().map(String::as_str));
+            columns.push((name, width.max(name.len())));
+        }
+    }
+    columns
+}
+
+fn phase_ms(lane: &LaneDetails, name: &str) -> Option<u64> {
+    let mut phases = lane.phases().into_iter();
+    phases.find(|(phase, _)| phase == name).map(|(_, ms)| ms)
+}
+
+fn phase_cells(lane: &LaneDetails, columns: &[(&str, usize)]) -> String {
+    let cell = |(name, width): &(&str, usize)| {
+        let text = phase_ms(lane, name).map(millis_text).unwrap_or_default();
+        format!("  {text:>width$}")
+    };
+    columns.iter().map(cell).collect()
+}
+
+/// What else sets a lane apart.
+fn remarks(lane: &LaneDetails) -> String {
+    let attempt = lane.result.as_ref().map_or(0, |result| result.attempt);
+    let mut text = String::new();
+    if attempt > 1 {
+        text.push_str(&format!("  (attempt {attempt})"));
     }
     if lane.is_optional {
-        parts.push("(optional)".to_owned());
+        text.push_str("  (optional)");
     }
-    let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-    if parts.is_empty() {
-        "-".to_owned()
-    } else {
-        parts.join("  ")
-    }
+    text
 }
 
 /// Why lanes were not selected; a reason that several share is told once.
@@ -279,7 +313,7 @@ pub(crate) fn recorded(out: &mut impl Write, details: &RunDetails) -> std::io::R
     if let Some(finished) = record.finished_at {
         row("took", &between(record.started_at, finished))?;
     }
-    row("head", record.head.as_deref().unwrap_or("no commit"))?;
+    row("head", record.head.as_deref().unwrap_or(no_head(record)))?;
     if let Some(base) = &record.selection.base {
         row("base", &base_text(base))?;
     }
@@ -291,6 +325,14 @@ pub(crate) fn recorded(out: &mut impl Write, details: &RunDetails) -> std::io::R
         writeln!(out, "\n{note}")?;
     }
     Ok(())
+}
+
+/// What stands for the commit where the record has none. It and the snapshot are noted together, when the run is over.
+pub(crate) fn no_head(record: &RunRecord) -> &'static str {
+    match record.snapshot {
+        Some(_) => "no commit",
+        None => "-",
+    }
 }
 
 /// Relative to the current directory where it is below it.

@@ -80,15 +80,15 @@ async fn people_see_failed_tests_errors_and_where_the_time_went() {
     verdict   failed
     began     2026-11-21 09:15:00 UTC
     took      1m 30s
-    head      no commit
+    head      -
     base      main (merge base 0123456789ab)
     snapshot  -
     folder    .pikaci/runs/20261121-091500-000007
 
-    lane   outcome     time  phases
-    code   failed    1m 10s  start 8.0s, run 1m 02s, collect 0.3s, remove 1.7s
-    after  skipped        -  -
-    docs   skipped        -  -
+    lane   outcome     time  start     run  collect  remove
+    code   failed    1m 10s   8.0s  1m 02s     0.3s    1.7s
+    after  skipped        -
+    docs   skipped        -
 
     code failed: exit code 7
       - shop::cart adds: left: 1, right: 2
@@ -115,7 +115,7 @@ async fn markdown_can_be_pasted() {
     insta::assert_snapshot!(shown(&tree, &["status", "--output", "markdown"]).await, @r"
     ### CI failed: 0 of 2 lanes passed in 1m 30s
 
-    Run `20261121-091500-000007` of a work tree without a commit.
+    Run `20261121-091500-000007`.
 
     | lane | outcome | time | tests | phases |
     |---|---|---:|---|---|
