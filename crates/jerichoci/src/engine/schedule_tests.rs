@@ -77,6 +77,20 @@ fn memory_bounds_too_but_one_always_runs() {
 }
 
 #[test]
+fn an_optional_lane_that_fails_stops_nothing() {
+    let stops = "keep_going = false";
+    let optional = "keep_going = false\nrequired = false";
+    let mut lenient = schedule(&[optional, ""], 1);
+    assert_eq!(lenient.next(), [Start(0, 1)]);
+    lenient.ended(0, &failed());
+    assert_eq!(lenient.next(), [Start(1, 1)]);
+    let mut strict = schedule(&[stops, ""], 1);
+    assert_eq!(strict.next(), [Start(0, 1)]);
+    strict.ended(0, &failed());
+    assert!(matches!(strict.next().as_slice(), [Skip(1, _)]));
+}
+
+#[test]
 fn a_group_runs_one_at_a_time() {
     let group = "concurrency_group = \"g\"";
     let mut schedule = schedule(&[group, group, "", group], 9);

@@ -54,6 +54,7 @@ root_disk_gib = 30
 timeout = "45m"
 boot_timeout = "3m"
 parallel = 6
+artifacts_kept = "14d"
 "#;
     let config = OperatorConfig::parse("c", source).expect("parses");
     assert_eq!(config.incus.socket, Path::new("/run/incus/unix.socket"));
@@ -62,6 +63,10 @@ parallel = 6
         "/opt/rust-toolchain"
     );
     assert_eq!(config.mounts["fixtures"].guest_path, "/mnt/fixtures");
+    assert_eq!(
+        config.defaults.artifacts_kept,
+        std::time::Duration::from_secs(14 * 86_400)
+    );
     assert_eq!(config.caches["cargo-target"].scope, CacheScope::Lane);
     assert_eq!(config.caches["cargo-target"].volume, "pikaci-cargo-target");
     assert!(
