@@ -289,7 +289,7 @@ fn leftovers(engine: &Engine) -> Check {
             Check::warning(
                 name,
                 seen,
-                "they run, or were interrupted; the next `pikaci run` or `pikaci list` settles those",
+                "they run, or were interrupted; `pikaci list` tells which of those can be taken up, and settles the others",
             )
         }
         Err(error) => Check::bad(name, chain(&error), "look at the folder .pikaci"),

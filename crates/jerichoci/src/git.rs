@@ -117,6 +117,12 @@ impl Repository {
         Ok((output.status.success() && !commit.is_empty()).then_some(commit))
     }
 
+    /// Whether git tracks anything in a folder of the work tree.
+    pub fn tracks(&self, folder: &str) -> Result<bool, GitError> {
+        let tracked = self.list(&["ls-files", "-z", "--cached", "--", folder])?;
+        Ok(split_nul(&tracked).next().is_some())
+    }
+
     /// Paths that are tracked, or untracked and not ignored, relative to the root, as bytes, each once,
     /// in byte order. A tracked path may be missing from the work tree. Submodules and repositories
     /// inside this one are looked into; one that isn't checked out is its folder alone.

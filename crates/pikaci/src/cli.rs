@@ -46,6 +46,10 @@ pub(crate) enum Command {
     Run(RunArguments),
     /// Run the lanes of an earlier run again, on the tree as it is now
     Rerun(RerunArguments),
+    /// Take up a run whose `pikaci` died, and see it to its end
+    Resume(ResumeArguments),
+    /// Stop a run: ask the `pikaci` that drives it, or remove what one that died left
+    Cancel(CancelArguments),
     /// List runs, newest first
     List(ListArguments),
     /// Show a run and its lanes
@@ -146,12 +150,36 @@ pub(crate) struct HowArguments {
     /// Take untracked files on these paths though they look like secrets
     #[arg(long, value_name = "GLOB")]
     pub(crate) allow_untracked: Vec<String>,
+    #[command(flatten)]
+    pub(crate) view: ViewArguments,
+}
+
+/// How a run is shown while it goes on, and at its end.
+#[derive(Debug, Args)]
+pub(crate) struct ViewArguments {
     /// Show every line that lanes write, on a terminal and among JSON lines too
     #[arg(short, long)]
     pub(crate) verbose: bool,
     /// What stdout carries
     #[arg(long, value_enum, default_value_t = ReportOutput::Human)]
     pub(crate) output: ReportOutput,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResumeArguments {
+    /// Run, or a clear part of its id; the newest that was interrupted by default
+    pub(crate) run: Option<String>,
+    #[command(flatten)]
+    pub(crate) view: ViewArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CancelArguments {
+    /// Run, or a clear part of its id; the newest that is not over by default
+    pub(crate) run: Option<String>,
+    /// Wait for no command's end, only for the removal of the instances
+    #[arg(long)]
+    pub(crate) now: bool,
 }
 
 /// Selection by changed paths.

@@ -7,6 +7,7 @@ use jerichoci::git::Repository;
 use jerichoci::job::{JobContext, parse_guest_role_override};
 use jerichoci::lanes::{LANES_FILE_BYTES_MAX, LANES_FILE_PATH, LanesFile};
 use jerichoci::operator::OperatorConfig;
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use crate::cli::Global;
@@ -85,7 +86,8 @@ impl Context {
         })
     }
 
-    /// Settles runs whose process died: marks them and removes what they left. Says so on stderr.
+    /// Settles runs whose process died: offers those that can be taken up, and removes what the others left. Says so on
+    /// stderr.
     pub(crate) async fn settle_interrupted_runs(&self) {
         let unsettled = match self.engine.needs_recovery() {
             Ok(unsettled) => unsettled,
@@ -95,7 +97,7 @@ impl Context {
             return;
         }
         let (events, _unheard) = mpsc::unbounded_channel::<RunEvent>();
-        match self.engine.recover(&events).await {
+        match self.engine.recover(Timestamp::now(), &events).await {
             Ok(recovered) => recovered.iter().for_each(talk::recovered),
             Err(error) => talk::warn(&jerichoci::engine::chain(&error)),
         }

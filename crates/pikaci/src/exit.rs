@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use jerichoci::changes::ChangesError;
-use jerichoci::engine::{EngineError, RunSummary, chain};
+use jerichoci::engine::{CancelRunError, EngineError, RunSummary, chain};
 use jerichoci::outcome::RunVerdict;
 use jerichoci::record::StoreError;
 use jerichoci::snapshot::SnapshotError;
@@ -130,7 +130,11 @@ impl From<EngineError> for CommandError {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::Store(error) => error.into(),
-            EngineError::Owner(_) | EngineError::Git(_) | EngineError::PathNotText { .. } => {
+            EngineError::Owner(_)
+            | EngineError::Git(_)
+            | EngineError::PathNotText { .. }
+            | EngineError::Resume(_) => Self::usage(&error),
+            EngineError::CancelRun(CancelRunError::Over { .. } | CancelRunError::NothingOpen) => {
                 Self::usage(&error)
             }
             EngineError::Snapshot(SnapshotError::Secrets { .. }) => {

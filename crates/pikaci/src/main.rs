@@ -53,6 +53,8 @@ async fn dispatch(cli: Cli) -> Result<Exit, CommandError> {
     match cli.command {
         Command::Run(arguments) => commands::run::run(&cli.global, arguments).await,
         Command::Rerun(arguments) => commands::rerun::rerun(&cli.global, arguments).await,
+        Command::Resume(arguments) => commands::resume::resume(&cli.global, &arguments).await,
+        Command::Cancel(arguments) => commands::cancel::cancel(&cli.global, &arguments).await,
         Command::List(arguments) => commands::list::list(&cli.global, &arguments).await,
         Command::Status(arguments) => commands::status::status(&cli.global, &arguments).await,
         Command::Logs(arguments) => commands::logs::logs(&cli.global, &arguments).await,

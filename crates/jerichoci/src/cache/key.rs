@@ -2,14 +2,14 @@
 
 use jiff::Timestamp;
 use pika_cloud::{DeploymentId, OwnedKind, Ownership};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::labels::{CacheLabels, CacheState, Trust};
 use crate::record::RunId;
 
 /// What a cache is known by: two jobs with one key share its generations.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct CacheKey {
     /// The name in the operator's configuration.
     pub name: String,

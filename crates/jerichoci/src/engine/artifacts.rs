@@ -42,7 +42,7 @@ pub(super) async fn collect(
         include_result: false,
         artifact_globs: job.collected_globs(),
     };
-    let incoming = dir.dir().join("incoming");
+    let incoming = dir.incoming_dir();
     let clock = Instant::now();
     let (mut artifacts, files) = match runtimes.collect(id, &policy, &incoming).await {
         Ok(collected) => (record_of(&collected, job.artifacts_kept), collected.files),

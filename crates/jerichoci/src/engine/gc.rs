@@ -85,7 +85,7 @@ impl Engine {
         let prepared = blocking(move || store.prepare()).await;
         report.take_problem(prepared.map_err(EngineError::from));
         let (events, _unheard) = unbounded_channel();
-        let recovered = self.recover(&events).await;
+        let recovered = self.recover(Timestamp::now(), &events).await;
         report.recovered = report.take_problem(recovered).unwrap_or_default();
         self.collect_from_incus(&mut report).await;
         self.collect_snapshots(&mut report).await;
@@ -137,7 +137,7 @@ impl Engine {
 
     async fn collect_snapshots(&self, report: &mut GcReport) {
         let removed = match self.evict_snapshots().await {
-            Ok(removed) => removed.map_err(EngineError::from),
+            Ok(removed) => removed,
             Err(error) => Err(EngineError::TaskLost {
                 why: error.to_string(),
             }),

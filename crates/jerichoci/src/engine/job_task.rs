@@ -3,35 +3,30 @@
 //!
 //! Every way out of here that may have left an instance starts its removal.
 
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use pika_cloud::{DeploymentId, IncusRuntimePlan, OwnedKind, Ownership};
-use pika_runtime::{LogSink, RunVerdict, Runtime, RuntimeId, Runtimes, ServerSeen};
+use pika_runtime::{EnsureError, Runtime, RuntimeId, Runtimes, ServerSeen};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 
 use super::cancel::{Cancel, CancelLevel};
 use super::event::{JobPhase, RunEvent};
+use super::follow::Followed;
+use super::past::{Left, Past};
 use super::prepare::SnapshotTicket;
-use super::removal::{CacheEnds, Removed, remove};
-use super::verdict::{
-    chain, nothing_was_created, outcome_of_ensure, outcome_of_report, outcome_of_run_error,
-};
+use super::removal::{CacheEnds, Removed, destroy, remove};
+use super::verdict::{chain, nothing_was_created, outcome_of_ensure};
 use super::{artifacts, blocking};
 use crate::cache::{CacheStore, CacheUse, Trust, rules};
-use crate::job::{ATTEMPT_ENV, CacheTerms, JobSpec};
+use crate::job::{CacheTerms, JobSpec};
 use crate::outcome::JobOutcome;
 use crate::record::{
     CacheVolumeRecord, JobDir, JobRecord, JobResult, RUN_RECORD_SCHEMA_VERSION, Removal, RunId,
-    StoreError, Timings,
+    RuntimeRecord, StoreError, Timings,
 };
 
-/// How long a command may take to end after TERM when a run is cancelled.
-const CANCEL_GRACE: Duration = Duration::from_secs(5);
-/// How long its last words are waited for after that.
-const CANCEL_DRAIN: Duration = Duration::from_secs(5);
 /// How long a start that is under way is waited for before its instance is removed at once.
 const START_WAIT_AT_ONCE: Duration = Duration::from_secs(5);
 /// How long past all of a job's own deadlines its instance may be there before a janitor takes it.
@@ -46,6 +41,10 @@ pub(super) struct JobTask {
     /// Counts from 1.
     pub(super) attempt: u32,
     pub(super) dir: JobDir,
+    /// Where a process that died left the attempt.
+    pub(super) past: Past,
+    /// Until when what the job creates is its own: past all of its deadlines, a janitor may take it.
+    pub(super) lease: Timestamp,
     pub(super) snapshot: SnapshotTicket,
     /// Where the job's caches are, if it has any.
     pub(super) caches: Option<CacheStore>,
@@ -65,28 +64,48 @@ pub(super) struct JobEnd {
     pub(super) trouble: Option<String>,
 }
 
-/// What following a command brought.
-struct Followed {
-    outcome: JobOutcome,
-    log_bytes: u64,
-    self_reported: bool,
-}
-
-impl Followed {
-    fn nothing(outcome: JobOutcome) -> Self {
-        Self {
-            outcome,
-            log_bytes: 0,
-            self_reported: false,
+impl JobTask {
+    /// Runs the job, or goes on with it where another process left it. The result is on the disk when this returns.
+    pub(super) async fn execute(mut self) -> Result<JobEnd, StoreError> {
+        match std::mem::replace(&mut self.past, Past::waits(self.attempt)) {
+            Past::Waits { .. } => self.begin(None).await,
+            Past::Intended { record } => self.begin(Some(*record)).await,
+            Past::Runs { record, runtime } => {
+                self.lease = record.lease_until.unwrap_or(self.lease);
+                let started_at = record.started_at;
+                self.run_command(
+                    &runtime,
+                    &record.nonce,
+                    true,
+                    started_at,
+                    Timings::default(),
+                )
+                .await
+            }
+            Past::Ended { result, left: None } => Ok(JobEnd {
+                result: *result,
+                removal: None,
+                trouble: None,
+            }),
+            Past::Ended {
+                result,
+                left: Some(left),
+            } => self.wind_up_left(*result, *left).await,
         }
     }
-}
 
-impl JobTask {
-    /// Runs the job. The result is on the disk when this returns.
-    pub(super) async fn execute(mut self) -> Result<JobEnd, StoreError> {
-        let started_at = Timestamp::now();
+    /// Everything from the intent on. With a record, the attempt was begun before, and no command was started in it.
+    async fn begin(mut self, before: Option<JobRecord>) -> Result<JobEnd, StoreError> {
+        let started_at = match &before {
+            Some(record) => record.started_at,
+            None => Timestamp::now(),
+        };
         let mut timings = Timings::default();
+        if let Some(cause) = self.snapshot.failure() {
+            let kind = "snapshot_failed".to_owned();
+            let outcome = JobOutcome::Infrastructure { kind, cause };
+            return self.without_command(before, started_at, outcome).await;
+        }
         let spec = self
             .job
             .runtime_spec(&self.run_id, self.attempt, &self.snapshot.dir());
@@ -98,38 +117,54 @@ impl JobTask {
                     kind,
                     cause: error.to_string(),
                 };
-                return self.without_instance(started_at, outcome).await;
+                return self.without_command(before, started_at, outcome).await;
             }
         };
-        let nonce = uuid::Uuid::new_v4().simple().to_string();
+        let nonce = match &before {
+            Some(record) => record.nonce.clone(),
+            None => uuid::Uuid::new_v4().simple().to_string(),
+        };
         self.write_intent(&plan, &nonce, started_at).await?;
         self.phase(JobPhase::Starting);
 
-        let started = self.bring_up(&plan, &mut timings).await;
+        let started = self.bring_up(&plan, before.is_some(), &mut timings).await;
         let runtime = match started {
             Ok(runtime) => runtime,
             Err(Start::NothingCreated(outcome)) if self.job.caches.is_empty() => {
-                return self.without_instance(started_at, outcome).await;
+                return self.without_command(before, started_at, outcome).await;
             }
             Err(Start::NothingCreated(outcome) | Start::Failed(outcome)) => {
                 let result = self.result(Followed::nothing(outcome), started_at, timings);
                 return self.finish(result, RuntimeId::of(&plan), None).await;
             }
         };
+        self.write_runtime(&runtime, &nonce).await?;
+        self.run_command(&runtime, &nonce, false, started_at, timings)
+            .await
+    }
 
+    /// The command, and what follows it.
+    async fn run_command(
+        mut self,
+        runtime: &Runtime,
+        nonce: &str,
+        was_begun: bool,
+        started_at: Timestamp,
+        mut timings: Timings,
+    ) -> Result<JobEnd, StoreError> {
         self.phase(JobPhase::Running);
         let clock = Instant::now();
-        let followed = self.follow(&runtime, &nonce).await;
+        let followed = self.follow(runtime, nonce, was_begun).await;
         timings.add("run", clock);
         let result = self.result(followed, started_at, timings);
-        self.finish(result, runtime.id.clone(), Some(&runtime))
-            .await
+        self.finish(result, runtime.id.clone(), Some(runtime)).await
     }
 
     /// Caches, instance, source: everything that the command finds.
     async fn bring_up(
         &mut self,
         plan: &IncusRuntimePlan,
+        was_begun: bool,
         timings: &mut Timings,
     ) -> Result<Runtime, Start> {
         let failed = |kind: &str, cause: String| {
@@ -149,7 +184,7 @@ impl JobTask {
             timings.add("caches", clock);
         }
         let clock = Instant::now();
-        let runtime = self.start(plan).await?;
+        let runtime = self.start(plan, was_begun).await?;
         timings.add("start", clock);
         // It filled up while the instance started.
         let clock = Instant::now();
@@ -163,20 +198,9 @@ impl JobTask {
         let terms = CacheTerms {
             trust: self.trust,
             basis: Some(self.snapshot.manifest_id().to_string()),
-            deadline: self.lease(),
+            deadline: self.lease,
         };
         self.job.cache_uses(&self.run_id, self.attempt, &terms)
-    }
-
-    /// Until when what the job creates is its own: past all of its deadlines, a janitor may take it.
-    fn lease(&self) -> Timestamp {
-        let lease_secs = i64::try_from((self.job.boot_timeout + self.job.timeout).as_secs())
-            .unwrap_or(i64::MAX / 2);
-        let until = Timestamp::now()
-            .as_second()
-            .saturating_add(lease_secs)
-            .saturating_add(LEASE_SLACK_SECS);
-        Timestamp::from_second(until).unwrap_or(Timestamp::MAX)
     }
 
     async fn write_intent(
@@ -205,9 +229,21 @@ impl JobTask {
             cache_volumes: self.cache_volumes(),
             nonce: nonce.to_owned(),
             started_at,
+            lease_until: Some(self.lease),
         };
         let dir = self.dir.clone();
         blocking(move || dir.write_record(&record)).await
+    }
+
+    /// Notes the instance before anything runs in it: whoever finds this knows that a command may have started.
+    async fn write_runtime(&self, runtime: &Runtime, nonce: &str) -> Result<(), StoreError> {
+        let record = RuntimeRecord {
+            schema_version: RUN_RECORD_SCHEMA_VERSION,
+            nonce: nonce.to_owned(),
+            runtime: runtime.clone(),
+        };
+        let dir = self.dir.clone();
+        blocking(move || dir.write_runtime(&record)).await
     }
 
     fn cache_volumes(&self) -> Vec<CacheVolumeRecord> {
@@ -220,19 +256,20 @@ impl JobTask {
         self.cache_uses().into_iter().map(volume).collect()
     }
 
-    async fn start(&mut self, plan: &IncusRuntimePlan) -> Result<Runtime, Start> {
+    async fn start(&mut self, plan: &IncusRuntimePlan, was_begun: bool) -> Result<Runtime, Start> {
         let ownership = Ownership {
             owner: self.owner.clone(),
             kind: OwnedKind::Ci,
             generation: 1,
             guest_role: Some(self.job.guest_role),
-            deadline: Some(self.lease().to_string()),
+            deadline: Some(self.lease.to_string()),
         };
         let runtimes = self.runtimes.clone();
         let server = self.server.take();
         let mut ensure = std::pin::pin!(async {
             match server {
                 Some(server) => runtimes.ensure_new(plan, &ownership, server).await,
+                None if was_begun => ensure_again(&runtimes, plan, &ownership).await,
                 None => runtimes.ensure(plan, &ownership).await,
             }
         });
@@ -258,89 +295,6 @@ impl JobTask {
         Err(Start::Failed(self.cancelled()))
     }
 
-    async fn follow(&mut self, runtime: &Runtime, nonce: &str) -> Followed {
-        let mut log = match self.dir.open_log() {
-            Ok(file) => LogFile { file, written: 0 },
-            Err(error) => {
-                let kind = "log_not_written".to_owned();
-                return Followed::nothing(JobOutcome::Infrastructure {
-                    kind,
-                    cause: chain(&error),
-                });
-            }
-        };
-        let mut request = self.job.guest_request(nonce);
-        let attempt = self.attempt.to_string();
-        request.env.insert(ATTEMPT_ENV.to_owned(), attempt);
-        let runtimes = self.runtimes.clone();
-        let was_cancelled;
-        let report = {
-            let mut run = std::pin::pin!(runtimes.run(runtime, &request, &mut log));
-            tokio::select! {
-                report = &mut run => {
-                    was_cancelled = false;
-                    Some(report)
-                }
-                () = self.cancel.reached(CancelLevel::Clean) => {
-                    was_cancelled = true;
-                    self.end_command(runtime, nonce, run).await
-                }
-            }
-        };
-        let log_bytes = log.written;
-        match report {
-            _ if was_cancelled => Followed {
-                outcome: self.cancelled(),
-                log_bytes,
-                self_reported: false,
-            },
-            None => Followed {
-                outcome: self.cancelled(),
-                log_bytes,
-                self_reported: false,
-            },
-            Some(Err(error)) => Followed {
-                outcome: outcome_of_run_error(&error),
-                log_bytes,
-                self_reported: false,
-            },
-            Some(Ok(report)) => Followed {
-                outcome: outcome_of_report(&report),
-                log_bytes,
-                self_reported: matches!(&report.end, RunVerdict::Ended(record) if record.self_reported),
-            },
-        }
-    }
-
-    /// Ends the command with its grace, and takes in what it still says.
-    async fn end_command<T>(
-        &mut self,
-        runtime: &Runtime,
-        nonce: &str,
-        mut run: std::pin::Pin<&mut impl Future<Output = T>>,
-    ) -> Option<T> {
-        self.phase(JobPhase::Stopping);
-        let runtimes = self.runtimes.clone();
-        let end = async {
-            let asked = async {
-                if let Err(error) = runtimes.cancel(runtime, nonce, CANCEL_GRACE).await {
-                    // The removal that follows ends the command for certain.
-                    tracing::debug!(lane = self.job.lane, %error, "the guest could not be asked to stop");
-                }
-                std::future::pending::<()>().await;
-            };
-            tokio::select! {
-                report = &mut run => Some(report),
-                () = asked => None,
-            }
-        };
-        let mut cancel = self.cancel.clone();
-        tokio::select! {
-            report = tokio::time::timeout(CANCEL_GRACE + CANCEL_DRAIN, end) => report.ok().flatten(),
-            () = cancel.reached(CancelLevel::AtOnce) => None,
-        }
-    }
-
     /// Writes the outcome, tells it, then collects and begins the removal.
     async fn finish(
         self,
@@ -349,8 +303,32 @@ impl JobTask {
         runtime: Option<&Runtime>,
     ) -> Result<JobEnd, StoreError> {
         self.tell(&result).await?;
+        self.wind_up(result, id, runtime.is_some()).await
+    }
+
+    /// What the process that wrote the result did not come to any more.
+    async fn wind_up_left(mut self, result: JobResult, left: Left) -> Result<JobEnd, StoreError> {
+        let record = left.record;
+        self.lease = record.lease_until.unwrap_or(self.lease);
+        let id = RuntimeId::new(&record.runtime_id, &record.instance_name, &record.project);
+        let was_cancelled = matches!(result.outcome, JobOutcome::Cancelled { .. });
+        let collects = left.runtime.is_some() && !left.is_collected && !was_cancelled;
+        if collects {
+            let dir = self.dir.clone();
+            blocking(move || dir.forget_artifacts()).await?;
+        }
+        self.wind_up(result, id, collects).await
+    }
+
+    /// Collects what a command left, if one `has_run`, and begins the removal.
+    async fn wind_up(
+        self,
+        result: JobResult,
+        id: RuntimeId,
+        has_run: bool,
+    ) -> Result<JobEnd, StoreError> {
         let mut trouble = None;
-        let collects = runtime.is_some()
+        let collects = has_run
             && !self.job.collected_globs().is_empty()
             && self.cancel.level() == CancelLevel::None;
         if collects {
@@ -388,12 +366,18 @@ impl JobTask {
         })
     }
 
-    async fn without_instance(
+    /// The outcome of an attempt that made nothing; what it made before it was taken up again is removed.
+    async fn without_command(
         self,
+        before: Option<JobRecord>,
         started_at: Timestamp,
         outcome: JobOutcome,
     ) -> Result<JobEnd, StoreError> {
         let result = self.result(Followed::nothing(outcome), started_at, Timings::default());
+        if let Some(record) = before {
+            let id = RuntimeId::new(&record.runtime_id, &record.instance_name, &record.project);
+            return self.finish(result, id, None).await;
+        }
         self.tell(&result).await?;
         super::removal::note(&self.dir, Removal::Gone).await?;
         Ok(JobEnd {
@@ -426,13 +410,13 @@ impl JobTask {
         }
     }
 
-    fn cancelled(&self) -> JobOutcome {
+    pub(super) fn cancelled(&self) -> JobOutcome {
         JobOutcome::Cancelled {
             by: self.cancel.by().to_owned(),
         }
     }
 
-    fn phase(&self, phase: JobPhase) {
+    pub(super) fn phase(&self, phase: JobPhase) {
         self.send(RunEvent::Phase {
             lane: self.job.lane.clone(),
             phase,
@@ -453,22 +437,30 @@ enum Start {
     Failed(JobOutcome),
 }
 
-/// A job's log: bytes as they come, nothing else.
-struct LogFile {
-    file: std::fs::File,
-    written: u64,
+/// The lease of what a job creates now.
+pub(super) fn lease(job: &JobSpec, now: Timestamp) -> Timestamp {
+    let secs = i64::try_from((job.boot_timeout + job.timeout).as_secs()).unwrap_or(i64::MAX / 2);
+    let until = now
+        .as_second()
+        .saturating_add(secs)
+        .saturating_add(LEASE_SLACK_SECS);
+    Timestamp::from_second(until).unwrap_or(Timestamp::MAX)
 }
 
-impl LogSink for LogFile {
-    fn write(&mut self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
-        if offset != self.written {
-            return Err(std::io::Error::other(format!(
-                "byte {offset} came when byte {} was due",
-                self.written
-            )));
-        }
-        self.file.write_all(bytes)?;
-        self.written += bytes.len() as u64;
-        Ok(())
+/// As [`Runtimes::ensure`], of an instance that another process began and in which nothing was started: one that is not
+/// as planned, or has stopped, is made anew.
+async fn ensure_again(
+    runtimes: &Runtimes,
+    plan: &IncusRuntimePlan,
+    ownership: &Ownership,
+) -> Result<Runtime, EnsureError> {
+    let made = runtimes.ensure(plan, ownership).await;
+    let is_worn = matches!(
+        made,
+        Err(EnsureError::Differs { .. } | EnsureError::Ended { .. })
+    );
+    if is_worn && destroy(runtimes, &RuntimeId::of(plan)).await.is_clean() {
+        return runtimes.ensure(plan, ownership).await;
     }
+    made
 }

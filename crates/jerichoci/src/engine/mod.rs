@@ -1,24 +1,33 @@
 //! Runs: from jobs to verdicts.
 //!
-//! Owns the order of a run: lock the caches, write the record, take the snapshot, drive the jobs by the
-//! schedule, write the verdict, wait for the removals. One dispatcher task owns the state; a job runs in a
+//! Owns the order of a run: lock the caches, write plan and record, take the snapshot, drive the jobs by the
+//! schedule, write the verdict, wait for the removals. Whatever is begun is on the disk before, so that another process
+//! can take the run up when this one dies. One dispatcher task owns the state; a job runs in a
 //! task of its own and reports once. What a run does is told as [`RunEvent`]s and is on the disk; nothing
 //! is ever printed here.
 
 mod artifacts;
 mod cancel;
+mod cancel_run;
+mod conclude;
+mod dispatch;
 mod event;
+mod follow;
 mod gc;
 mod job_task;
+mod live_record;
+mod past;
 mod prepare;
 mod recover;
 mod removal;
+mod resume;
 mod run;
 mod schedule;
 mod verdict;
 
 use std::path::PathBuf;
 
+use jiff::Timestamp;
 use pika_cloud::DeploymentId;
 use pika_cloud::labels::InvalidDeploymentId;
 use pika_runtime::incus::{self, Client};
@@ -27,9 +36,11 @@ use thiserror::Error;
 use tokio::sync::mpsc::UnboundedSender;
 
 pub use cancel::{Cancel, CancelLevel, CancelSource};
+pub use cancel_run::{CancelRunError, Cancelled};
 pub use event::{JobPhase, RunEvent};
 pub use gc::{Garbage, GarbageKind, GcReport};
 pub use recover::Recovered;
+pub use resume::ResumeError;
 pub use run::{RunRequest, RunSummary};
 pub use schedule::Capacity;
 pub use verdict::chain;
@@ -81,6 +92,12 @@ pub enum EngineError {
         /// The profile.
         profile: String,
     },
+    /// A run can't be taken up.
+    #[error(transparent)]
+    Resume(#[from] ResumeError),
+    /// A run can't be cancelled.
+    #[error(transparent)]
+    CancelRun(#[from] CancelRunError),
     /// The run was stopped before it began.
     #[error("cancelled before anything was started")]
     CancelledEarly,
@@ -169,12 +186,13 @@ impl Engine {
         Ok(!self.store.unsettled()?.is_empty())
     }
 
-    /// Marks runs whose process died, and removes what they left.
+    /// Marks runs whose process died, offers those that can be taken up, and removes what the others left.
     pub async fn recover(
         &self,
+        now: Timestamp,
         events: &UnboundedSender<RunEvent>,
     ) -> Result<Vec<Recovered>, EngineError> {
-        recover::recover(&self.runtimes, &self.store, events).await
+        recover::recover(&self.runtimes, &self.store, now, events).await
     }
 }
 

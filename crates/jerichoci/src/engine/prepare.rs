@@ -9,13 +9,13 @@ use tokio::sync::{mpsc::UnboundedSender, watch};
 
 use super::cancel::{Cancel, CancelLevel};
 use super::event::RunEvent;
+use super::live_record::LiveRecord;
 use super::{Engine, EngineError, chain};
 use crate::cache::{CacheStore, rules};
 use crate::job::JobSpec;
-use crate::record::RunLock;
+use crate::record::{RunLock, StoreError};
 use crate::snapshot::{
-    ManifestId, Recycle, ScanOptions, Scanned, Snapshot, SnapshotError, SnapshotStore,
-    StoredSnapshot, scan,
+    ManifestId, Recycle, ScanOptions, Scanned, Snapshot, SnapshotStore, StoredSnapshot, scan,
 };
 
 /// How often a cache that another run holds is looked at.
@@ -37,8 +37,8 @@ pub(super) struct SnapshotTicket {
 type Filled = Result<Arc<Snapshot>, String>;
 
 impl SnapshotTicket {
-    /// Fills it off the asynchronous threads.
-    pub(super) fn fill(scanned: Scanned) -> Self {
+    /// Fills it off the asynchronous threads. The record tells what it became before any job may use it.
+    pub(super) fn fill(scanned: Scanned, live: LiveRecord) -> Self {
         let (sender, filled) = watch::channel(None);
         let ticket = Self {
             dir: scanned.dir.clone(),
@@ -46,13 +46,43 @@ impl SnapshotTicket {
             filled,
         };
         tokio::task::spawn_blocking(move || {
+            let expected = scanned.manifest_id.clone();
             let filled = scanned.fill().map(Arc::new);
+            let filled = filled.map_err(|error| chain(&error));
+            let noted = filled.and_then(|snapshot| match snapshot.manifest_id == expected {
+                true => Ok(snapshot),
+                // Files changed while it was filled: the record tells what the jobs see.
+                false => note_source(&live, &snapshot)
+                    .map(|()| snapshot)
+                    .map_err(|error| chain(&error)),
+            });
             // A run that is over needs it no more.
-            sender
-                .send(Some(filled.map_err(|error| chain(&error))))
-                .ok();
+            sender.send(Some(noted)).ok();
         });
         ticket
+    }
+
+    /// One that is whole already.
+    pub(super) fn whole(snapshot: Snapshot) -> Self {
+        Self {
+            dir: snapshot.dir.clone(),
+            manifest_id: snapshot.manifest_id.clone(),
+            filled: watch::channel(Some(Ok(Arc::new(snapshot)))).1,
+        }
+    }
+
+    /// One that is not there any more.
+    pub(super) fn lost(dir: std::path::PathBuf, manifest_id: ManifestId, why: String) -> Self {
+        Self {
+            dir,
+            manifest_id,
+            filled: watch::channel(Some(Err(why))).1,
+        }
+    }
+
+    /// Why there is no snapshot, if that is known by now.
+    pub(super) fn failure(&self) -> Option<String> {
+        self.filled.borrow().as_ref()?.as_ref().err().cloned()
     }
 
     /// The directory to mount now.
@@ -80,6 +110,15 @@ impl SnapshotTicket {
             Err(_) => Err("the filling of the snapshot ended early".to_owned()),
         }
     }
+}
+
+fn note_source(live: &LiveRecord, snapshot: &Snapshot) -> Result<(), StoreError> {
+    live.change(|record| {
+        record.snapshot = Some(snapshot.digest.clone());
+        if let Some(source) = &mut record.source {
+            source.manifest = snapshot.manifest_id.clone();
+        }
+    })
 }
 
 impl Engine {
@@ -115,17 +154,13 @@ impl Engine {
         Ok(seen.into_iter().flatten().collect())
     }
 
-    /// Scans the work tree. Files get new times where one of the caches that the jobs meet was built from other content.
+    /// Scans the work tree. Files get new times where one of `bases`, which the caches that the jobs meet were built from,
+    /// has other content.
     pub(super) async fn scan(
         &self,
-        caches: Option<&CacheStore>,
-        jobs: &[JobSpec],
+        bases: Vec<ManifestId>,
         allow_untracked: Vec<String>,
     ) -> Result<Scanned, EngineError> {
-        let bases = match caches {
-            Some(caches) => bases(caches, jobs).await?,
-            None => Vec::new(),
-        };
         let repository = self.repository.clone();
         let store = SnapshotStore::at(&self.store.snapshots_dir());
         let scanned = tokio::task::spawn_blocking(move || {
@@ -145,16 +180,23 @@ impl Engine {
         Ok(scanned)
     }
 
-    /// Removes the trees that were used longest ago, and gives them. Those of living runs are held; what a dead run left in Incus was
-    /// removed before this run began.
+    /// Removes the trees that were used longest ago, and gives them. Those of living runs are held, and those of
+    /// interrupted runs stay until they are settled: their instances may live, and whoever takes them up needs what they
+    /// were run on.
     pub(super) fn evict_snapshots(
         &self,
-    ) -> tokio::task::JoinHandle<Result<Vec<StoredSnapshot>, SnapshotError>> {
+    ) -> tokio::task::JoinHandle<Result<Vec<StoredSnapshot>, EngineError>> {
         let store = SnapshotStore::at(&self.store.snapshots_dir());
+        let runs = self.store.clone();
         tokio::task::spawn_blocking(move || {
             let trees = store.list()?;
             let kept = trees.iter().take(SNAPSHOTS_KEPT);
-            let kept: Vec<ManifestId> = kept.map(|tree| tree.manifest.clone()).collect();
+            let mut kept: Vec<ManifestId> = kept.map(|tree| tree.manifest.clone()).collect();
+            for run in runs.unsettled()? {
+                // One without a record that can be read has no instance.
+                let source = run.read().ok().and_then(|record| record.source);
+                kept.extend(source.map(|source| source.manifest));
+            }
             let removed = store.evict(&kept)?;
             let is_removed = |tree: &StoredSnapshot| removed.contains(&tree.manifest);
             Ok(trees.into_iter().filter(is_removed).collect())
@@ -254,7 +296,17 @@ impl Engine {
 
 /// The snapshots that what the jobs will find in their caches was built from. What was built from nothing that is known
 /// counts as built from something else than the work tree has.
-async fn bases(caches: &CacheStore, jobs: &[JobSpec]) -> Result<Vec<ManifestId>, EngineError> {
+pub(super) async fn bases(
+    caches: Option<&CacheStore>,
+    jobs: &[JobSpec],
+) -> Result<Vec<ManifestId>, EngineError> {
+    match caches {
+        Some(caches) => bases_in(caches, jobs).await,
+        None => Ok(Vec::new()),
+    }
+}
+
+async fn bases_in(caches: &CacheStore, jobs: &[JobSpec]) -> Result<Vec<ManifestId>, EngineError> {
     let keys: BTreeSet<_> = jobs
         .iter()
         .flat_map(|job| &job.caches)

@@ -12,11 +12,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::job::{JobSpec, optional_lanes};
 use crate::outcome::JobOutcome;
 
 /// How much may run at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capacity {
     /// Jobs at once; at least one runs.
     pub jobs: usize,
@@ -88,6 +90,14 @@ impl Schedule {
             capacity,
             stopped: None,
         }
+    }
+
+    /// Puts a job where a process that died left it: in this attempt, which runs, or waits to start. An attempt that is
+    /// over runs until [`Schedule::ended`] says so.
+    pub(crate) fn take_up(&mut self, index: usize, attempt: u32, runs: bool) {
+        let node = &mut self.nodes[index];
+        node.attempt = attempt.max(1);
+        node.state = if runs { State::Running } else { State::Waiting };
     }
 
     /// What can be decided now, in the order of the run. Each decision is made once.

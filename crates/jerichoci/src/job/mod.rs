@@ -19,6 +19,7 @@ use pika_cloud::{
     RuntimeSpec, WorkspaceMode, ci_instance_name,
 };
 use pika_incus_guest_role::{IncusGuestRole, SNAPSHOT_GUEST_PATH};
+use serde::{Deserialize, Serialize};
 
 pub use error::{JobError, JobProblem};
 pub use optional::optional_lanes;
@@ -56,7 +57,7 @@ pub struct JobContext<'a> {
 }
 
 /// One job: a lane with everything chosen that doesn't depend on the run.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobSpec {
     /// The lane's id, which is the job's id within a run.
     pub lane: String,
@@ -111,7 +112,7 @@ pub struct JobSpec {
 }
 
 /// A cache that a job uses.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobCache {
     /// What it is known by.
     pub key: CacheKey,
@@ -196,6 +197,38 @@ impl JobSpec {
                 problems,
             })
         }
+    }
+
+    /// What in the job the operator's configuration doesn't say any more. A job that was written down is not to bring
+    /// along what only that configuration may give: host directories, a project, a profile, a pool.
+    pub fn departs_from(&self, operator: &OperatorConfig) -> Option<String> {
+        let incus = &operator.incus;
+        let foreign = self.mounts.iter().find(|mount| {
+            !operator.mounts.values().any(|known| {
+                mount.mode == RuntimeMountMode::ReadOnly
+                    && known.guest_path == mount.guest_path
+                    && known.source.as_os_str() == mount.source.as_str()
+            })
+        });
+        if let Some(mount) = foreign {
+            return Some(format!("the mount at {}", mount.guest_path));
+        }
+        let foreign = self.caches.iter().find(|cache| {
+            let known = operator.caches.get(&cache.key.name);
+            !known.is_some_and(|known| {
+                known.volume == cache.volume_prefix && known.guest_path == cache.guest_path
+            })
+        });
+        if let Some(cache) = foreign {
+            return Some(format!("the cache {}", cache.key.name));
+        }
+        let placed = [
+            ("the project", self.project == incus.project),
+            ("the profile", self.profile == incus.profile),
+            ("the pool", self.storage_pool == incus.pool),
+        ];
+        let moved = placed.into_iter().find(|(_, same)| !same);
+        moved.map(|(what, _)| what.to_owned())
     }
 
     /// The spec with ids of no run, to find what is wrong before anything starts.

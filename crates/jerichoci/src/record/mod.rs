@@ -5,8 +5,10 @@
 //! ```text
 //! .pikaci/
 //!   runs/<run id>/run.json          what was asked, and the verdict once there is one
-//!                 lock              held by the process that drives the run
+//!                 plan.json         what another process needs to go on with the run
+//!                 lock              held by the process that drives the run, which wrote itself into it
 //!                 jobs/<lane>/job.json        intent, written before the instance exists
+//!                             runtime.json    the instance that runs, written before the command starts
 //!                             log             bytes of the command, append-only
 //!                             result.json     the outcome, written once
 //!                             artifacts.json  what was collected, each file with its digest
@@ -19,6 +21,9 @@
 mod atomic;
 mod details;
 mod id;
+mod job_dir;
+mod lock;
+mod plan;
 mod reports;
 mod retention;
 mod store;
@@ -28,11 +33,14 @@ pub use atomic::{ReadJsonError, WriteJsonError};
 pub(crate) use atomic::{read_json, write_json};
 pub use details::{LaneDetails, PHASES, RunDetails};
 pub use id::{RunId, RunIdError};
+pub use job_dir::JobDir;
+pub use lock::{Driver, DriverError, RunLock};
+pub use plan::RunPlan;
 pub use reports::{FailedTest, ReportFile, ReportsRecord, TestFailureKind, TestTotals};
 pub use retention::{ExpiredArtifacts, LeftRun, PrunePolicy, PruneReport, PrunedRun};
-pub use store::{JobDir, RunDir, RunLock, RunStore, STORE_DIR, StoreError};
+pub use store::{RunDir, RunStore, STORE_DIR, StoreError};
 pub use types::{
     ArtifactFile, ArtifactsRecord, CacheVolumeRecord, JobRecord, JobResult, NotSelected,
     RUN_RECORD_SCHEMA_VERSION, RefusedArtifact, Removal, RemovalRecord, RunRecord, RunState,
-    SelectionRecord, Timings,
+    RuntimeRecord, SelectionRecord, SourceRecord, Timings,
 };

@@ -10,8 +10,8 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::store::{RunLock, io, names_in};
-use super::{JobDir, RunDir, RunId, RunStore, StoreError};
+use super::store::{io, names_in};
+use super::{JobDir, RunDir, RunId, RunLock, RunStore, StoreError};
 
 /// Beginning of the names of folders that are being removed.
 const TRASH_PREFIX: &str = ".trash-";

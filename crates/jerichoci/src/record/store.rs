@@ -1,15 +1,16 @@
-//! The directories of runs and jobs, and the lock that tells a living run from a dead one.
+//! The directories of runs: making them, finding them, and what is still to be settled.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use super::job_dir::optional;
+use super::lock::{Driver, RunLock, is_locked, try_lock};
 use super::{
-    ArtifactsRecord, JobRecord, JobResult, ReadJsonError, RemovalRecord, ReportsRecord, RunId,
-    RunRecord, WriteJsonError, read_json, write_json,
+    JobDir, ReadJsonError, RunId, RunPlan, RunRecord, WriteJsonError, read_json, write_json,
 };
 
 /// Name of the store's folder in a work tree.
@@ -63,13 +64,6 @@ pub enum StoreError {
 #[derive(Debug, Clone)]
 pub struct RunStore {
     dir: PathBuf,
-}
-
-/// Held by the process that drives a run, for as long as it lives. The system lets go of it when the
-/// process dies, however it dies.
-#[derive(Debug)]
-pub struct RunLock {
-    _file: File,
 }
 
 impl RunStore {
@@ -169,18 +163,24 @@ impl RunStore {
         try_lock(&self.locks_dir().join(format!("cache-{cache}")))
     }
 
-    /// Makes the folder of a new run and takes its lock.
-    pub fn create_run(&self, record: &RunRecord) -> Result<(RunDir, RunLock), StoreError> {
+    /// Makes the folder of a new run and takes its lock. A run whose record can be read has its plan.
+    pub fn create_run(
+        &self,
+        record: &RunRecord,
+        plan: &RunPlan,
+    ) -> Result<(RunDir, RunLock), StoreError> {
         let run = self.run(record.run_id.clone());
-        let pending = self.pending_dir().join(record.run_id.as_str());
-        File::create(&pending).map_err(|source| io("create", &pending, source))?;
-        std::fs::create_dir(&run.dir).map_err(|source| io("create", &run.dir, source))?;
-        let jobs = run.dir.join("jobs");
-        std::fs::create_dir(&jobs).map_err(|source| io("create", &jobs, source))?;
-        let lock = run.try_lock()?.ok_or_else(|| {
+        for dir in [run.dir.clone(), run.dir.join("jobs")] {
+            std::fs::create_dir(&dir).map_err(|source| io("create", &dir, source))?;
+        }
+        let lock = run.try_drive()?.ok_or_else(|| {
             let what = "another process holds the lock of a run that is just being made";
             io("lock", &run.lock_path(), std::io::Error::other(what))
         })?;
+        // Noted once it is locked, so that nobody settles it meanwhile.
+        let pending = self.pending_dir().join(record.run_id.as_str());
+        File::create(&pending).map_err(|source| io("create", &pending, source))?;
+        run.write_plan(plan)?;
         run.write(record)?;
         Ok((run, lock))
     }
@@ -243,9 +243,38 @@ impl RunDir {
         self.dir.join("lock")
     }
 
-    /// Takes the run's lock, or tells that a living process has it.
-    pub fn try_lock(&self) -> Result<Option<RunLock>, StoreError> {
+    /// Takes the run's lock for a moment, or tells that a living process has it.
+    pub(crate) fn try_lock(&self) -> Result<Option<RunLock>, StoreError> {
         try_lock(&self.lock_path())
+    }
+
+    /// Takes the run's lock to drive the run, and writes this process into it.
+    pub fn try_drive(&self) -> Result<Option<RunLock>, StoreError> {
+        let path = self.lock_path();
+        let Some(mut lock) = try_lock(&path)? else {
+            return Ok(None);
+        };
+        lock.sign(&path)?;
+        Ok(Some(lock))
+    }
+
+    /// Whether a living process has the run's lock.
+    pub fn is_driven(&self) -> Result<bool, StoreError> {
+        is_locked(&self.lock_path())
+    }
+
+    /// The process that last took the lock to drive the run.
+    pub fn driver(&self) -> Result<Option<Driver>, StoreError> {
+        Driver::read(&self.lock_path())
+    }
+
+    fn write_plan(&self, plan: &RunPlan) -> Result<(), StoreError> {
+        Ok(write_json(&self.dir.join("plan.json"), plan)?)
+    }
+
+    /// Reads `plan.json`; a run of an earlier version has none.
+    pub fn read_plan(&self) -> Result<Option<RunPlan>, StoreError> {
+        optional(read_json(&self.dir.join("plan.json")))
     }
 
     /// Writes `run.json`.
@@ -261,9 +290,9 @@ impl RunDir {
     /// The folder of one job, made if it isn't there.
     pub fn create_job(&self, lane: &str) -> Result<JobDir, StoreError> {
         let job = self.job(lane);
-        match std::fs::create_dir(&job.dir) {
+        match std::fs::create_dir(job.dir()) {
             Err(source) if source.kind() != std::io::ErrorKind::AlreadyExists => {
-                Err(io("create", &job.dir, source))
+                Err(io("create", job.dir(), source))
             }
             _ => Ok(job),
         }
@@ -271,10 +300,7 @@ impl RunDir {
 
     /// The folder of one job, whether or not it is there. Lane ids hold no slash and no leading dot.
     pub fn job(&self, lane: &str) -> JobDir {
-        JobDir {
-            lane: lane.to_owned(),
-            dir: self.dir.join("jobs").join(lane),
-        }
+        JobDir::new(lane, self.dir.join("jobs").join(lane))
     }
 
     /// Whether nothing that the run's jobs created is left in Incus.
@@ -299,150 +325,6 @@ impl RunDir {
     }
 }
 
-/// The folder of one job.
-#[derive(Debug, Clone)]
-pub struct JobDir {
-    /// The lane.
-    pub lane: String,
-    dir: PathBuf,
-}
-
-impl JobDir {
-    /// The folder.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
-    /// The log.
-    pub fn log_path(&self) -> PathBuf {
-        self.dir.join("log")
-    }
-
-    /// The collected artifacts.
-    pub fn artifacts_dir(&self) -> PathBuf {
-        self.dir.join("artifacts")
-    }
-
-    /// Where what an earlier attempt left is kept.
-    pub fn attempt_dir(&self, attempt: u32) -> PathBuf {
-        self.dir.join("attempts").join(attempt.to_string())
-    }
-
-    /// What each earlier attempt left, the first one first.
-    pub(super) fn attempts(&self) -> Result<Vec<Self>, StoreError> {
-        let names = names_in(&self.dir.join("attempts"))?;
-        let mut numbers: Vec<u32> = names.iter().filter_map(|name| name.parse().ok()).collect();
-        numbers.sort_unstable();
-        let of = |number: u32| Self {
-            lane: self.lane.clone(),
-            dir: self.attempt_dir(number),
-        };
-        Ok(numbers.into_iter().map(of).collect())
-    }
-
-    /// Moves what an attempt left out of the way of the next one.
-    pub(crate) fn set_aside(&self, attempt: u32) -> Result<(), StoreError> {
-        let aside = self.attempt_dir(attempt);
-        std::fs::create_dir_all(&aside).map_err(|source| io("create", &aside, source))?;
-        for name in [
-            "log",
-            "artifacts",
-            "artifacts.json",
-            "reports.json",
-            "result.json",
-            "removal.json",
-            "job.json",
-        ] {
-            let (from, to) = (self.dir.join(name), aside.join(name));
-            match std::fs::rename(&from, &to) {
-                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(io("keep", &from, source));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// The log, opened to append, made if it isn't there.
-    pub fn open_log(&self) -> Result<File, StoreError> {
-        let path = self.log_path();
-        File::options()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .map_err(|source| io("open", &path, source))
-    }
-
-    /// Makes what was collected into `incoming` the job's artifacts: its `artifacts` folder takes the
-    /// place of ours, and the rest of `incoming` goes.
-    pub(crate) fn take_in_artifacts(&self, incoming: &Path) -> Result<(), StoreError> {
-        let (from, to) = (incoming.join("artifacts"), self.artifacts_dir());
-        match std::fs::rename(&from, &to) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                return Err(io("keep", &to, source));
-            }
-            _ => {}
-        }
-        match std::fs::remove_dir_all(incoming) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                Err(io("remove", incoming, source))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Writes `job.json`.
-    pub fn write_record(&self, record: &JobRecord) -> Result<(), StoreError> {
-        Ok(write_json(&self.dir.join("job.json"), record)?)
-    }
-
-    /// Reads `job.json`, if it is there.
-    pub fn read_record(&self) -> Result<Option<JobRecord>, StoreError> {
-        optional(read_json(&self.dir.join("job.json")))
-    }
-
-    /// Writes `result.json`.
-    pub fn write_result(&self, result: &JobResult) -> Result<(), StoreError> {
-        Ok(write_json(&self.dir.join("result.json"), result)?)
-    }
-
-    /// Reads `result.json`, if it is there.
-    pub fn read_result(&self) -> Result<Option<JobResult>, StoreError> {
-        optional(read_json(&self.dir.join("result.json")))
-    }
-
-    /// Writes `artifacts.json`.
-    pub fn write_artifacts(&self, record: &ArtifactsRecord) -> Result<(), StoreError> {
-        Ok(write_json(&self.dir.join("artifacts.json"), record)?)
-    }
-
-    /// Reads `artifacts.json`, if it is there.
-    pub fn read_artifacts(&self) -> Result<Option<ArtifactsRecord>, StoreError> {
-        optional(read_json(&self.dir.join("artifacts.json")))
-    }
-
-    /// Writes `reports.json`.
-    pub fn write_reports(&self, record: &ReportsRecord) -> Result<(), StoreError> {
-        Ok(write_json(&self.dir.join("reports.json"), record)?)
-    }
-
-    /// Reads `reports.json`, if it is there.
-    pub fn read_reports(&self) -> Result<Option<ReportsRecord>, StoreError> {
-        optional(read_json(&self.dir.join("reports.json")))
-    }
-
-    /// Writes `removal.json`.
-    pub fn write_removal(&self, record: &RemovalRecord) -> Result<(), StoreError> {
-        Ok(write_json(&self.dir.join("removal.json"), record)?)
-    }
-
-    /// Reads `removal.json`, if it is there.
-    pub fn read_removal(&self) -> Result<Option<RemovalRecord>, StoreError> {
-        optional(read_json(&self.dir.join("removal.json")))
-    }
-}
-
 /// The names in a folder that are UTF-8, in order; none if there is no such folder.
 pub(super) fn names_in(dir: &Path) -> Result<Vec<String>, StoreError> {
     let entries = match std::fs::read_dir(dir) {
@@ -456,28 +338,6 @@ pub(super) fn names_in(dir: &Path) -> Result<Vec<String>, StoreError> {
     let mut names: Vec<String> = names.collect();
     names.sort();
     Ok(names)
-}
-
-fn try_lock(path: &Path) -> Result<Option<RunLock>, StoreError> {
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .map_err(|source| io("open", path, source))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(RunLock { _file: file })),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(source)) => Err(io("lock", path, source)),
-    }
-}
-
-fn optional<T>(read: Result<T, ReadJsonError>) -> Result<Option<T>, StoreError> {
-    match read {
-        Ok(value) => Ok(Some(value)),
-        Err(ReadJsonError::Missing { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
 }
 
 pub(super) fn io(action: &'static str, path: &Path, source: std::io::Error) -> StoreError {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use pika_runtime::Runtime;
 use serde::{Deserialize, Serialize};
 
 use super::RunId;
@@ -10,6 +11,7 @@ use crate::changes::ChangeBase;
 use crate::lanes::Section;
 use crate::outcome::{JobOutcome, RunVerdict};
 use crate::select::{Cause, Choice, LaneSelection};
+use crate::snapshot::ManifestId;
 
 /// Version of every record below.
 pub const RUN_RECORD_SCHEMA_VERSION: u32 = 1;
@@ -37,6 +39,9 @@ pub struct RunRecord {
     /// Digest of the snapshot, once it was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,
+    /// The snapshot as the store knows it, once it was scanned: written before the first job is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceRecord>,
     /// Whether what its jobs leave in caches may be read by others.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub trusted: bool,
@@ -69,6 +74,16 @@ impl RunRecord {
         let each = results.iter();
         RunVerdict::of_run(each.map(|one| (&one.outcome, self.is_optional(&one.lane))))
     }
+}
+
+/// Which snapshot the jobs of a run see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceRecord {
+    /// Names it in the store.
+    pub manifest: ManifestId,
+    /// What the caches that jobs meet were built from when it was scanned: its times fit these and no others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bases: Vec<ManifestId>,
 }
 
 /// Why the lanes of a run were chosen, and which ones were not.
@@ -127,7 +142,7 @@ pub enum RunState {
     Running,
     /// It came to its end.
     Finished,
-    /// Its process died before the end.
+    /// Its process died before the end. Without a verdict, another one can take it up; with one, nobody did in time.
     Interrupted,
 }
 
@@ -168,6 +183,20 @@ pub struct JobRecord {
     pub nonce: String,
     /// When the job was taken up.
     pub started_at: Timestamp,
+    /// Until when the instance is the job's own; after that a janitor may take it. Absent in earlier records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_until: Option<Timestamp>,
+}
+
+/// `runtime.json`: written when the instance is up and before the command starts in it. Without it, no command ran.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RuntimeRecord {
+    /// [`RUN_RECORD_SCHEMA_VERSION`]
+    pub schema_version: u32,
+    /// The attempt's nonce, which the guest knows the run by.
+    pub nonce: String,
+    /// The instance, with the moment of its start: in another boot there is no such run.
+    pub runtime: Runtime,
 }
 
 /// A volume that a job writes to as its cache.

@@ -28,7 +28,8 @@ pub struct Snapshot {
     pub bytes: u64,
     /// Whether the directory was there already.
     pub reused: bool,
-    _held: File,
+    #[expect(dead_code, reason = "held for its lock")]
+    pub(super) held: File,
 }
 
 impl Scanned {
@@ -46,7 +47,7 @@ impl Scanned {
             files: self.files,
             bytes: self.bytes,
             reused,
-            _held: self.held,
+            held: self.held,
         })
     }
 

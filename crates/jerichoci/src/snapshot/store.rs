@@ -24,7 +24,7 @@ use rustix::fs::{Timespec, Timestamps, UTIME_NOW, fstat, futimens};
 use super::entry::{FileStat, Time};
 use super::manifest::{Manifest, ManifestId};
 use super::stat_cache::StatCache;
-use super::{SnapshotError, io};
+use super::{Snapshot, SnapshotError, io};
 
 const BOOT_ID_PATH: &str = "/proc/sys/kernel/random/boot_id";
 pub(super) const MANIFESTS_DIR: &str = "manifests";
@@ -87,7 +87,7 @@ impl SnapshotStore {
     }
 
     /// The directory of the tree that is made from a manifest.
-    pub(super) fn tree(&self, id: &ManifestId) -> PathBuf {
+    pub(crate) fn tree(&self, id: &ManifestId) -> PathBuf {
         self.dir.join(id.as_str())
     }
 
@@ -135,6 +135,27 @@ impl SnapshotStore {
         file.lock_shared()
             .map_err(|source| io("lock", &path, source))?;
         Ok(file)
+    }
+
+    /// Holds the snapshot of a manifest as it is in the store; `None` unless its tree is whole.
+    pub fn open(&self, id: &ManifestId) -> Result<Option<Snapshot>, SnapshotError> {
+        self.prepare()?;
+        let lock = self.lock()?;
+        if self.state(id)? != TreeState::Whole {
+            return Ok(None);
+        }
+        let Some(manifest) = self.manifest(id)? else {
+            return Ok(None);
+        };
+        Ok(Some(Snapshot {
+            digest: hex::encode(manifest.digest()),
+            manifest_id: id.clone(),
+            dir: self.tree(id),
+            files: manifest.files(),
+            bytes: manifest.bytes(),
+            reused: true,
+            held: self.hold(&lock, id)?,
+        }))
     }
 
     /// The right to take a tree away, or `None` when somebody uses it.

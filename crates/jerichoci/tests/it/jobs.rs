@@ -295,3 +295,62 @@ fn what_a_required_lane_needs_is_not_optional() {
         "a run of optional lanes alone is about them"
     );
 }
+
+#[test]
+fn a_job_reads_back_as_it_was_written_down() {
+    let keys = "caches = [\"cargo-home\", \"cargo-target\"]\nmounts = [\"rust-toolchain\"]\nretry = 2\ntimeout = \"90s\"";
+    let written = job(keys);
+    let text = serde_json::to_string(&written).expect("written");
+    let read: JobSpec = serde_json::from_str(&text).expect("read");
+    assert_eq!(read, written);
+    assert_eq!(read.departs_from(&operator()), None);
+}
+
+#[test]
+fn a_job_that_was_written_down_brings_nothing_that_the_operator_does_not_give() {
+    let keys = "caches = [\"cargo-home\"]\nmounts = [\"rust-toolchain\"]";
+    let departs = |change: &dyn Fn(&mut OperatorConfig)| {
+        let mut operator = operator();
+        change(&mut operator);
+        job(keys).departs_from(&operator).expect("it departs")
+    };
+    let forged = |pointer: &str, value: serde_json::Value| {
+        let mut text = serde_json::to_value(job(keys)).expect("written");
+        *text.pointer_mut(pointer).expect("there") = value;
+        let job: JobSpec = serde_json::from_value(text).expect("read");
+        job.departs_from(&operator()).expect("it departs")
+    };
+    assert_eq!(
+        departs(&|operator| operator.mounts.clear()),
+        "the mount at /mnt/rust-toolchain"
+    );
+    assert_eq!(
+        departs(&|operator| operator.caches.clear()),
+        "the cache cargo-home"
+    );
+    assert_eq!(
+        departs(&|operator| operator.incus.project = "x".into()),
+        "the project"
+    );
+    assert_eq!(
+        departs(&|operator| operator.incus.profile = "x".into()),
+        "the profile"
+    );
+    assert_eq!(
+        departs(&|operator| operator.incus.pool = Some("x".into())),
+        "the pool"
+    );
+    assert_eq!(
+        forged("/mounts/0/source", "/etc".into()),
+        "the mount at /mnt/rust-toolchain"
+    );
+    assert_eq!(
+        forged("/mounts/0/mode", "read_write".into()),
+        "the mount at /mnt/rust-toolchain"
+    );
+    assert_eq!(
+        forged("/caches/0/guest_path", "/etc".into()),
+        "the cache cargo-home"
+    );
+    assert_eq!(forged("/profile", "privileged".into()), "the profile");
+}

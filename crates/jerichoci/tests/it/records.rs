@@ -1,9 +1,10 @@
 //! Run records on the disk.
 
+use jerichoci::engine::Capacity;
 use jerichoci::outcome::JobOutcome;
 use jerichoci::record::{
-    JobResult, RUN_RECORD_SCHEMA_VERSION, RunId, RunRecord, RunState, RunStore, SelectionRecord,
-    StoreError, Timings,
+    JobResult, RUN_RECORD_SCHEMA_VERSION, RunId, RunPlan, RunRecord, RunState, RunStore,
+    SelectionRecord, StoreError, Timings,
 };
 
 fn record(chance: u32) -> RunRecord {
@@ -17,6 +18,7 @@ fn record(chance: u32) -> RunRecord {
         finished_at: None,
         head: None,
         snapshot: None,
+        source: None,
         trusted: false,
         owner: "o".into(),
         section: jerichoci::lanes::Section::Branch,
@@ -24,6 +26,19 @@ fn record(chance: u32) -> RunRecord {
         rerun_of: None,
         lanes: vec!["a".into()],
         selection: SelectionRecord::default(),
+    }
+}
+
+fn plan() -> RunPlan {
+    RunPlan {
+        schema_version: RUN_RECORD_SCHEMA_VERSION,
+        jobs: Vec::new(),
+        capacity: Capacity {
+            jobs: 2,
+            memory_mib: None,
+        },
+        keep_going: Some(false),
+        allow_untracked: vec!["*.pem".into()],
     }
 }
 
@@ -38,11 +53,16 @@ fn store() -> (tempfile::TempDir, RunStore) {
 fn a_run_reads_back_and_its_lock_tells_that_it_lives() {
     let (_dir, store) = store();
     let written = record(1);
-    let (run, lock) = store.create_run(&written).expect("made");
+    let (run, lock) = store.create_run(&written, &plan()).expect("made");
     assert_eq!(run.read().expect("read"), written);
-    assert!(run.try_lock().expect("asked").is_none(), "the run lives");
+    assert_eq!(run.read_plan().expect("read"), Some(plan()));
+    assert!(run.is_driven().expect("asked"), "the run lives");
+    assert!(run.try_drive().expect("asked").is_none(), "one drives it");
+    let driver = run.driver().expect("read").expect("signed");
+    assert_eq!(u32::try_from(driver.pid), Ok(std::process::id()));
     drop(lock);
-    assert!(run.try_lock().expect("asked").is_some(), "nobody drives it");
+    assert!(!run.is_driven().expect("asked"), "nobody drives it");
+    assert!(run.try_drive().expect("asked").is_some());
     let job = run.create_job("a").expect("made");
     assert_eq!(job.read_result().expect("asked"), None);
     let result = JobResult {
@@ -83,7 +103,7 @@ fn a_run_reads_back_and_its_lock_tells_that_it_lives() {
 fn a_record_from_before_selections_were_kept_reads_back() {
     let (_dir, store) = store();
     let written = record(1);
-    let (run, _lock) = store.create_run(&written).expect("made");
+    let (run, _lock) = store.create_run(&written, &plan()).expect("made");
     let path = run.dir().join("run.json");
     let text = std::fs::read_to_string(&path).expect("read");
     let mut old: serde_json::Value = serde_json::from_str(&text).expect("a document");
@@ -101,7 +121,7 @@ fn runs_are_found_by_any_clear_part_of_their_id() {
         Err(StoreError::NoSuchRun { .. })
     ));
     for chance in [0x00a_bcd1, 0x00a_bcd2] {
-        store.create_run(&record(chance)).expect("made");
+        store.create_run(&record(chance), &plan()).expect("made");
     }
     assert_eq!(
         store.find(None).expect("found").id.as_str(),
@@ -145,7 +165,7 @@ fn a_store_that_a_branch_made_a_link_is_refused() {
 #[test]
 fn a_torn_record_is_an_error_and_never_a_result() {
     let (_dir, store) = store();
-    let (run, _lock) = store.create_run(&record(1)).expect("made");
+    let (run, _lock) = store.create_run(&record(1), &plan()).expect("made");
     let job = run.create_job("a").expect("made");
     std::fs::write(
         job.dir().join("result.json"),

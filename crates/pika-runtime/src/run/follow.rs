@@ -48,6 +48,8 @@ pub(super) struct Follow<'a> {
     request: Option<Bytes>,
     /// Whether the next attach starts the run. Starting again with the same nonce changes nothing in the guest.
     ask_start: bool,
+    /// Whether the guest is looked at before it is attached to.
+    look_first: bool,
     starts: u32,
     boot_until: Instant,
     /// The run's own deadline, for reports.
@@ -99,6 +101,7 @@ impl<'a> Follow<'a> {
             },
             request: None,
             ask_start: false,
+            look_first: false,
             starts: 0,
             boot_until: now + boot,
             run_secs: 0,
@@ -121,7 +124,24 @@ impl<'a> Follow<'a> {
         self.ask_start = true;
     }
 
+    /// Makes the first attach ask for the run, which may have been started before, in the guest that it began in.
+    pub(super) fn takes_up(&mut self, request: Bytes, timeout_secs: u64) {
+        self.starts(request, timeout_secs);
+        self.ask_start = false;
+        self.look_first = true;
+    }
+
     pub(super) async fn until_over(mut self) -> Result<RunReport, RunError> {
+        while self.look_first {
+            match self.look_before().await {
+                Next::Again => {}
+                Next::TimedOut(deadline) => return self.timed_out(deadline).await,
+                Next::Infrastructure(kind, cause) => {
+                    return Ok(self.report(RunVerdict::Infrastructure { kind, cause }));
+                }
+                Next::Ended(record) => return Ok(self.ended(record).await),
+            }
+        }
         loop {
             match self.attach_once().await? {
                 Next::Again => {}
@@ -132,6 +152,19 @@ impl<'a> Follow<'a> {
                 }
             }
         }
+    }
+
+    /// Looks whether the guest is still the one that the run began in, and ours, before anything is executed in it.
+    async fn look_before(&mut self) -> Next {
+        let cause = "looked at before the run is taken up".to_owned();
+        let lost = InfrastructureKind::GuestDied;
+        let next = self.look_at_guest(cause, lost, false).await;
+        // Only a look at an unchanged guest that runs counts as a silent one.
+        if matches!(next, Next::Again) && self.silent > 0 {
+            self.silent = 0;
+            self.look_first = false;
+        }
+        next
     }
 
     async fn attach_once(&mut self) -> Result<Next, RunError> {

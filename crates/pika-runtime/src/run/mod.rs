@@ -88,6 +88,27 @@ impl Runtimes {
         follow.until_over().await
     }
 
+    /// Goes on with a run that another process started or was about to start, from a byte of its log on. The guest must
+    /// be the one that the runtime was when that process had it; where it knows nothing of the run, and no byte of it ever
+    /// came, the run is started.
+    ///
+    /// # Errors
+    /// As [`Runtimes::run`]; and when the request has no nonce.
+    pub async fn take_up(
+        &self,
+        runtime: &Runtime,
+        request: &GuestRequest,
+        offset: u64,
+        sink: &mut dyn LogSink,
+    ) -> Result<RunReport, RunError> {
+        let nonce = request.nonce.clone().unwrap_or_default();
+        pika_cloud::guest_request::check_nonce(&nonce).map_err(RunError::Nonce)?;
+        let bytes = request.encode().map_err(RunError::Request)?;
+        let mut follow = follow::Follow::new(self, runtime, nonce, offset, sink);
+        follow.takes_up(bytes.into(), request.timeout_secs);
+        follow.until_over().await
+    }
+
     /// Follows a run that was started before, from a byte of its log on; for example after this process or the daemon
     /// was started again.
     ///

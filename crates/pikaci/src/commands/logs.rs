@@ -35,7 +35,7 @@ pub(crate) async fn logs(global: &Global, arguments: &LogsArguments) -> Result<E
         .collect();
     let mut found = false;
     while !open.is_empty() {
-        let is_dead = arguments.follow && run.try_lock()?.is_some();
+        let is_dead = arguments.follow && !run.is_driven()?;
         let mut still_open = Vec::new();
         for (lane, mut follower) in open {
             // Asked before reading, so that what is written in between is read too.

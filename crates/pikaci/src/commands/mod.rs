@@ -1,8 +1,10 @@
 //! One command, one file.
 
 pub(crate) mod artifacts;
+pub(crate) mod cancel;
 pub(crate) mod completions;
 pub(crate) mod doctor;
+mod drive;
 pub(crate) mod gc;
 pub(crate) mod lanes;
 pub(crate) mod list;
@@ -10,6 +12,7 @@ pub(crate) mod logs;
 pub(crate) mod man;
 pub(crate) mod prune;
 pub(crate) mod rerun;
+pub(crate) mod resume;
 pub(crate) mod run;
 mod selection;
 pub(crate) mod status;

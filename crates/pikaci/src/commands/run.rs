@@ -1,23 +1,18 @@
 //! `pikaci run`
 
-use std::io::IsTerminal;
-
 use jerichoci::cache::Trust;
-use jerichoci::engine::{CancelLevel, CancelSource, RunRequest, RunSummary};
+use jerichoci::engine::RunRequest;
 use jerichoci::host::HostFacts;
 use jerichoci::job::JobSpec;
 use jerichoci::lanes::Section;
 use jerichoci::record::{RunId, SelectionRecord};
 use jerichoci::select::LaneSelection;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
 
-use super::selection;
-use crate::cli::{Global, HowArguments, ReportOutput, RunArguments};
+use super::{drive, selection};
+use crate::cli::{Global, HowArguments, RunArguments};
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};
-use crate::report::{self, RunEnd};
-use crate::view::{Show, talk, watch};
+use crate::view::talk;
 
 /// What is to run, and why.
 pub(super) struct Chosen {
@@ -82,78 +77,15 @@ pub(super) async fn run_chosen(
         selection: chosen.selection,
         rerun_of: chosen.rerun_of,
     };
-    let summary = drive(context, request, show(how)).await?;
-    let exit = Exit::of_run(&summary);
-    let run = context.engine.store().find(Some(summary.run_id.as_str()))?;
-    let end = RunEnd {
-        exit_code: exit.code(),
-        troubles: &summary.troubles,
-    };
-    report::write_ended(how.output, &run.details()?, end)?;
-    for trouble in &summary.troubles {
-        talk::warn(trouble);
-    }
+    let engine = &context.engine;
+    let exit = drive::to_the_end(engine.store(), &how.view, |events, cancel| {
+        engine.run(request, events, cancel)
+    })
+    .await?;
     if discards_caches {
         talk::hint("--trusted keeps what lanes leave in their caches for the next run");
     }
     Ok(exit)
-}
-
-/// Runs, shows the run, and turns signals into cancelling.
-async fn drive(
-    context: &Context,
-    request: RunRequest,
-    show: Show,
-) -> Result<RunSummary, CommandError> {
-    let (source, cancel) = CancelSource::new("a signal");
-    let signals = tokio::spawn(raise_on_signals(source));
-    let (events, received) = mpsc::unbounded_channel();
-    let watching = tokio::spawn(watch(show, received));
-    let ended = context.engine.run(request, events, cancel).await;
-    // Every sender of events is gone with the run, so the view comes to its end.
-    watching.await.ok();
-    signals.abort();
-    Ok(ended?)
-}
-
-async fn raise_on_signals(source: CancelSource) {
-    let streams = [
-        SignalKind::interrupt(),
-        SignalKind::terminate(),
-        SignalKind::hangup(),
-    ]
-    .map(signal);
-    let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = streams else {
-        return talk::warn("signals can't be caught: Ctrl-C leaves what the next command removes");
-    };
-    loop {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
-        match source.raise() {
-            CancelLevel::Clean => talk::note(
-                "stopping: commands get 5 s to end, then their instances are removed; again to stop at once",
-            ),
-            _ => talk::note(
-                "stopping at once: only the removal of the instances is waited for, and not long",
-            ),
-        }
-    }
-}
-
-fn show(how: &HowArguments) -> Show {
-    match how.output {
-        ReportOutput::Jsonl => Show::Jsonl { lines: how.verbose },
-        ReportOutput::Json | ReportOutput::Markdown | ReportOutput::Junit => Show::Quiet,
-        ReportOutput::Human
-            if std::io::stdout().is_terminal() && std::io::stderr().is_terminal() =>
-        {
-            Show::Live { lines: how.verbose }
-        }
-        ReportOutput::Human => Show::Plain,
-    }
 }
 
 /// The jobs of the lanes that are selected, in the order of the file.

@@ -136,6 +136,10 @@ fn sentences(record: &RunRecord, story: &Story<'_>) -> Vec<String> {
         (None, None) if record.state == RunState::Running => {
             sentences.push("It has not been taken up yet: it waits for its turn.".to_owned());
         }
+        (None, None) if record.verdict.is_none() => sentences.push(format!(
+            "It has not been taken up: the run was interrupted, and `pikaci resume {}` goes on with it.",
+            record.run_id
+        )),
         (None, None) => sentences.push("It never was taken up, and has no result.".to_owned()),
         (None, Some(result)) => sentences.push(format!("It did not run. {}", ended(result))),
         (Some(job), result) => {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use jerichoci::outcome::JobOutcome;
 use jerichoci::record::{
-    JobResult, LaneDetails, NotSelected, PHASES, ReportsRecord, RunDetails, RunRecord, RunState,
+    JobResult, LaneDetails, NotSelected, PHASES, ReportsRecord, RunDetails, RunRecord,
 };
 
 use super::{PHASE_SHOWN_MS, between, job_duration, millis_text, padded, widest};
@@ -321,7 +321,7 @@ pub(crate) fn recorded(out: &mut impl Write, details: &RunDetails) -> std::io::R
     row("folder", &shown_path(&details.dir))?;
     writeln!(out)?;
     lanes(out, details)?;
-    if let Some(note) = optional_note(details).filter(|_| record.state != RunState::Running) {
+    if let Some(note) = optional_note(details).filter(|_| record.verdict.is_some()) {
         writeln!(out, "\n{note}")?;
     }
     Ok(())

@@ -24,35 +24,56 @@ pub(crate) fn hint(text: &str) {
 
 /// What became of a run whose process had died.
 pub(crate) fn recovered(recovered: &Recovered) {
-    if recovered.was_interrupted {
-        let removed = match recovered.removed {
-            0 => "nothing was left of it".to_owned(),
-            1 => "1 instance was left and is removed".to_owned(),
-            many => format!("{many} instances were left and are removed"),
-        };
+    let run_id = &recovered.run_id;
+    if let Some(until) = recovered.offered_until {
+        let until = until.strftime("%Y-%m-%d %H:%M UTC");
         note(&format!(
-            "run {} was interrupted; {removed}",
-            recovered.run_id
+            "run {run_id} was interrupted; it can be taken up until {until}"
         ));
+        hint(&format!(
+            "`pikaci resume {run_id}` takes it up, `pikaci cancel {run_id}` removes what it left"
+        ));
+    } else if recovered.was_interrupted {
+        let removed = removed(recovered);
+        note(&format!("run {run_id} was interrupted; {removed}"));
     } else if recovered.removed > 0 {
+        let removed = recovered.removed;
         note(&format!(
-            "run {}: {} instances that were left are removed",
-            recovered.run_id, recovered.removed
+            "run {run_id}: {removed} instances that were left are removed"
         ));
     }
+    left(recovered);
+}
+
+/// What became of a run whose process had died, and that was cancelled.
+pub(crate) fn closed(closed: &Recovered) {
+    let removed = removed(closed);
+    note(&format!("run {} is cancelled; {removed}", closed.run_id));
+    left(closed);
+}
+
+fn removed(recovered: &Recovered) -> String {
+    match recovered.removed {
+        0 => "nothing was left of it".to_owned(),
+        1 => "1 instance was left and is removed".to_owned(),
+        many => format!("{many} instances were left and are removed"),
+    }
+}
+
+/// What is still there, or may be.
+fn left(recovered: &Recovered) {
+    let run_id = &recovered.run_id;
     for (instance, removal) in &recovered.left {
         match removal {
             Removal::Stuck { why, remedy } => {
                 warn(&format!(
-                    "instance {instance} of run {} can't be removed: {why}",
-                    recovered.run_id
+                    "instance {instance} of run {run_id} can't be removed: {why}"
                 ));
                 hint(remedy);
             }
             Removal::Unknown { why } => {
                 warn(&format!(
-                    "whether instance {instance} of run {} is gone is not known: {why}",
-                    recovered.run_id
+                    "whether instance {instance} of run {run_id} is gone is not known: {why}"
                 ));
             }
             Removal::Destroyed | Removal::Gone => {}

@@ -124,6 +124,19 @@ impl Tree {
         serde_json::from_str(&text).expect("a JSON document")
     }
 
+    /// The newest run's `run.json`.
+    pub(crate) fn record(&self) -> serde_json::Value {
+        let text = std::fs::read_to_string(self.newest_run().join("run.json")).expect("there");
+        serde_json::from_str(&text).expect("a JSON document")
+    }
+
+    /// The newest run's id.
+    pub(crate) fn newest_id(&self) -> String {
+        let run = self.newest_run();
+        let name = run.file_name().expect("a name");
+        name.to_string_lossy().into_owned()
+    }
+
     pub(crate) fn log(&self, lane: &str) -> Vec<u8> {
         std::fs::read(self.newest_run().join("jobs").join(lane).join("log")).unwrap_or_default()
     }

@@ -2,9 +2,10 @@
 
 use pikahut::daemon::POOL;
 use pikahut::stack::TestIncus;
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::bench_tree::{Tree, lane};
+use crate::gate::{At, Gate, Stop};
+use crate::program::{kill, start, until_logged};
 
 const CACHE: &str = "[caches.note]\nguest_path = \"/cache\"\n";
 /// Tells what the cache holds, and leaves the tree's file in it.
@@ -60,30 +61,79 @@ async fn only_what_a_trusted_lane_left_when_it_passed_is_ever_seen_again() {
 }
 
 #[tokio::test]
-async fn what_a_killed_run_wrote_to_its_cache_goes_with_its_instance() {
+async fn what_a_killed_run_wrote_to_its_cache_stays_its_own_and_goes_with_its_instance() {
     let incus = TestIncus::shared().await;
     let script = "echo x > /cache/note; echo written; sleep 300";
-    let tree = Tree::on(&incus, &lane("writes", script, "caches = [\"note\"]")).await;
+    let lanes = [
+        lane("writes", script, "caches = [\"note\"]"),
+        lane("other", "true", ""),
+    ];
+    let tree = Tree::on(&incus, &lanes.concat()).await;
     tree.configure(CACHE);
-    let child = tree
-        .command(&["run", "writes", "--trusted"])
-        .spawn()
-        .expect("starts");
-    let written = pikahut::wait::until_async(std::time::Duration::from_secs(120), || async {
-        let log = tree.try_newest_run()?.join("jobs/writes/log");
-        let log = std::fs::read_to_string(log).ok()?;
-        log.contains("written").then_some(())
-    });
-    written.await.expect("the lane writes to its cache");
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    kill_process(pid.expect("a process id"), Signal::KILL).expect("killed");
-    child.wait_with_output().expect("waited for");
+    let child = start(&tree, &["run", "writes", "--trusted"]);
+    until_logged(&tree, "writes", "written").await;
+    kill(child).await;
+    let killed = tree.newest_id();
     assert_eq!(volumes(&incus).await.len(), 1);
-    std::fs::write(
-        tree.root().join("ci/forge-lanes.toml"),
-        format!("version = 1\n{}", lane("other", "true", "")),
-    )
-    .expect("written");
     tree.run(&["run", "other"]).await.assert_code(0);
+    assert_eq!(volumes(&incus).await.len(), 1, "it can be taken up");
+    tree.run(&["cancel", &killed]).await.assert_code(0);
+    incus.assert_nothing_left().await;
+}
+
+#[tokio::test]
+async fn a_run_that_is_taken_up_keeps_what_its_lanes_left() {
+    let incus = TestIncus::shared().await;
+    let tree = Tree::on(&incus, &lane("keeps", SCRIPT, "caches = [\"note\"]")).await;
+    tree.configure(CACHE);
+    let removal = Stop {
+        at: At::Request,
+        method: "DELETE",
+        path: "/1.0/instances/",
+        part: "",
+    };
+    let mut gate = Gate::open(incus.socket(), removal);
+    std::fs::write(tree.root().join("hello.txt"), "one\n").expect("written");
+    let socket = gate.socket();
+    let socket = socket.to_str().expect("text");
+    let child = start(&tree, &["run", "keeps", "--trusted", "--socket", socket]);
+    gate.stopped().await;
+    kill(child).await;
+    drop(gate);
+    tree.run(&["resume"]).await.assert_code(0);
+    assert_eq!(held(&tree, "two", &[], 0).await, "one");
+    remove_volumes(&incus).await;
+    incus.assert_nothing_left().await;
+}
+
+#[tokio::test]
+async fn a_lane_of_an_interrupted_run_never_meets_a_cache_that_moved_on() {
+    let incus = TestIncus::shared().await;
+    let lanes = [
+        lane("holds", "echo ready; sleep 3", ""),
+        lane("keeps", SCRIPT, "caches = [\"note\"]\nneeds = [\"holds\"]"),
+        lane("leaves", "cp hello.txt /cache/note", "caches = [\"note\"]"),
+    ];
+    let tree = Tree::on(&incus, &lanes.concat()).await;
+    tree.configure(CACHE);
+    let child = start(&tree, &["run", "keeps"]);
+    until_logged(&tree, "holds", "ready").await;
+    kill(child).await;
+    let (run, id) = (tree.newest_run(), tree.newest_id());
+    std::fs::write(tree.root().join("hello.txt"), "other\n").expect("written");
+    tree.run(&["run", "leaves", "--trusted"])
+        .await
+        .assert_code(0);
+    let resumed = tree.run(&["resume", &id]).await;
+    resumed.assert_code(5);
+    assert!(
+        resumed.stdout.contains("newer generation"),
+        "{}",
+        resumed.stdout
+    );
+    assert!(!run.join("jobs/keeps/log").exists(), "it was not started");
+    let holds = std::fs::read_to_string(run.join("jobs/holds/result.json")).expect("there");
+    assert!(holds.contains("\"passed\""), "{holds}");
+    remove_volumes(&incus).await;
     incus.assert_nothing_left().await;
 }

@@ -3,9 +3,13 @@
 mod bench_tree;
 mod caches;
 mod changed;
+mod durability;
+mod durability_source;
+mod gate;
 mod interruptions;
 mod many;
 mod outcomes;
+mod program;
 mod refusals;
 mod results;
 mod retention;

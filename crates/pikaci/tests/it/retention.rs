@@ -6,8 +6,8 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::bench_tree::{Tree, lane, without_daemon};
-use crate::interruptions::{send, start, until_logged};
-use crate::written_run::{at, selection, write_run};
+use crate::program::{send, start, until_logged};
+use crate::written_run::{at, plan, selection, write_run};
 
 /// Runs that began on these days of November, settled.
 fn write_runs(tree: &Tree, days: &[u8]) -> Vec<RunId> {
@@ -18,7 +18,7 @@ fn write_runs(tree: &Tree, days: &[u8]) -> Vec<RunId> {
     let write = |day: &u8| {
         let mut record = record.clone();
         record.run_id = RunId::new(at(&format!("2026-11-{day:02}T09:15:00Z")), 7);
-        store.create_run(&record).expect("made");
+        store.create_run(&record, &plan()).expect("made");
         store.settle(&record.run_id).expect("settled");
         record.run_id
     };
@@ -76,7 +76,7 @@ async fn prune_never_takes_a_run_in_progress_or_one_that_left_something() {
     let runs = write_runs(&tree, &[1, 2]);
     let store = RunStore::at(&tree.root());
     let living = store.find(Some(runs[0].as_str())).expect("there");
-    let lock = living.try_lock().expect("asked").expect("free");
+    let lock = living.try_drive().expect("asked").expect("free");
     let pruned = tree.run(&["prune", "--keep", "0"]).await;
     pruned.assert_code(0);
     assert!(
@@ -90,7 +90,9 @@ async fn prune_never_takes_a_run_in_progress_or_one_that_left_something() {
     drop(lock);
     let mut record = living.read().expect("read");
     record.run_id = RunId::new(at("2026-11-03T09:15:00Z"), 7);
-    store.create_run(&record).expect("made, and not settled");
+    store
+        .create_run(&record, &plan())
+        .expect("made, and not settled");
     let policy = PrunePolicy {
         keep: Some(0),
         younger_than: None,

@@ -1,11 +1,12 @@
 //! A run that was recorded: one lane failed, one was skipped for it, one was not selected.
 
 use jerichoci::changes::ChangeBase;
+use jerichoci::engine::Capacity;
 use jerichoci::lanes::Section;
 use jerichoci::outcome::{JobOutcome, RunVerdict};
 use jerichoci::record::{
     JobRecord, JobResult, NotSelected, RUN_RECORD_SCHEMA_VERSION, Removal, RemovalRecord, RunDir,
-    RunId, RunRecord, RunState, RunStore, SelectionRecord, Timings,
+    RunId, RunPlan, RunRecord, RunState, RunStore, SelectionRecord, Timings,
 };
 use jerichoci::select::Cause;
 
@@ -13,6 +14,20 @@ use crate::bench_tree::Tree;
 
 /// When `code` was taken up.
 const STARTED: &str = "2026-11-21T09:15:02Z";
+
+/// A plan of nothing.
+pub(crate) fn plan() -> RunPlan {
+    RunPlan {
+        schema_version: RUN_RECORD_SCHEMA_VERSION,
+        jobs: Vec::new(),
+        capacity: Capacity {
+            jobs: 1,
+            memory_mib: None,
+        },
+        keep_going: None,
+        allow_untracked: Vec::new(),
+    }
+}
 
 pub(crate) fn at(text: &str) -> jiff::Timestamp {
     text.parse().expect("a timestamp")
@@ -32,6 +47,7 @@ pub(crate) fn write_run(tree: &Tree, selection: SelectionRecord) -> RunDir {
         finished_at: Some(at("2026-11-21T09:16:30Z")),
         head: None,
         snapshot: None,
+        source: None,
         trusted: false,
         owner: "o".into(),
         section: Section::Branch,
@@ -40,7 +56,7 @@ pub(crate) fn write_run(tree: &Tree, selection: SelectionRecord) -> RunDir {
         lanes: vec!["code".into(), "after".into()],
         selection,
     };
-    let (run, _lock) = store.create_run(&record).expect("made");
+    let (run, _lock) = store.create_run(&record, &plan()).expect("made");
     let result = |lane: &str, outcome, started_at, timings| JobResult {
         schema_version: RUN_RECORD_SCHEMA_VERSION,
         lane: lane.to_owned(),
@@ -122,5 +138,6 @@ pub(crate) fn job_record(run_id: &RunId) -> JobRecord {
         cache_volumes: Vec::new(),
         nonce: "n".into(),
         started_at: at(STARTED),
+        lease_until: None,
     }
 }

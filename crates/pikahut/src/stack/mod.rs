@@ -28,6 +28,8 @@ use sha2::{Digest as _, Sha256};
 
 pub use image::{ImageError, ensure_runner_image, ensure_tiny_image, image_cache};
 pub use inventory::{left_in, left_of};
+/// The client that tests reach a daemon with, where their crate has none of its own.
+pub use pika_incus as incus;
 
 use crate::daemon::{self, Lifetime, Pool, PrivateIncus, PrivateIncusConfig, StartError, blocking};
 use crate::install::{self, InotifyError};
