@@ -6,6 +6,7 @@
 
 mod ending;
 mod log;
+mod reserve;
 mod watch;
 
 use std::io::{self, Read, Write};
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use self::ending::{Cause, Facts, ResultFacts};
 use self::log::LogPump;
+use self::reserve::Reserve;
 use self::watch::{Seen, Watch};
 use crate::cgroup::JobCgroup;
 use crate::clock;
@@ -136,7 +138,8 @@ fn accept(layout: &Layout, socket: &mut UnixStream) -> Result<Accepted, Supervis
     let lock = private.open_append(LOCK_FILE, 0o600)?;
     flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| SuperviseError::Busy)?;
     let log = remove_old_results(&state, &private)?.create(GUEST_LOG_FILE, 0o644)?;
-    let (pump, output) = LogPump::new(log).map_err(SuperviseError::Detach)?;
+    let (pump, output) =
+        LogPump::new(log, Reserve::take(&state)).map_err(SuperviseError::Detach)?;
     let control = Control::listen(&private, &launch.nonce)?;
     let followers = Followers::listen(&private)?;
     let pid = i32::try_from(std::process::id()).expect("the kernel's process ids are below 2^22");
@@ -384,6 +387,10 @@ fn conclude(
     };
     let result = ending::result(&ended.end, message.clone(), clock::now(), &facts);
     if let Err(error) = publisher.result(&result) {
+        if let RunEnd::RunnerFailed { .. } = &ended.end {
+            // What happened first tells more.
+            return ended.end.clone();
+        }
         return RunEnd::RunnerFailed {
             reason: one_line(&format!("the result can't be kept: {}", chain(&error))),
         };

@@ -113,6 +113,23 @@ impl Runtimes {
         }
     }
 
+    /// As [`Runtimes::look`], for who only wants to know of operations where the instance isn't plainly running: the
+    /// list of all operations of the project is long where much goes on. A change to an instance that something is at
+    /// work on after all is refused, and the next look tells.
+    pub(crate) async fn look_at_running(
+        &self,
+        client: &Client,
+        id: &RuntimeId,
+    ) -> Result<InstanceSeen, LookError> {
+        match client.instance(id.instance_name()).await {
+            Ok(tagged) if power_of(tagged.value.status) == Power::Running => {
+                Ok(self.classify(id, tagged.value, &[]))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(InstanceSeen::Absent),
+            _ => self.look(client, id).await,
+        }
+    }
+
     /// Classifies an instance that was read under the runtime's name.
     pub(crate) fn classify(
         &self,

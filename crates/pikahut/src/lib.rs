@@ -6,7 +6,11 @@
 pub mod daemon;
 pub mod fake;
 pub mod install;
+pub mod process;
 pub mod program;
 pub mod stack;
 pub mod system;
 pub mod wait;
+
+/// The client that everything here speaks through; for tests of crates that don't have it otherwise.
+pub use pika_incus as incus;

@@ -1,23 +1,28 @@
-//! `cargo xtask bench launch`: what `pikaci run` costs over the bare API, and over the `incus` program; and
-//! `cargo xtask bench snapshot`: what a snapshot costs beside a copy.
+//! `cargo xtask bench launch`: what `pikaci run` costs over the bare API, and over the `incus` program. Its neighbours
+//! measure snapshots, many jobs, long logs, lanes beside each other and clones of caches.
 //!
 //! Owns the order of the runs (each way in turn, so that a busy moment hits all of them) and the figures. What launches
 //! make is in a private daemon that goes with it, or, when a socket is named, in that daemon, one instance at a time.
 
+mod clone;
+mod engine;
 mod figures;
+mod jobs;
+mod logs;
+mod parallel;
 mod place;
 mod snapshot;
 mod table;
 mod ways;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::host;
-use place::Place;
+use engine::PlaceOptions;
 use table::Report;
 use ways::{Taken, Way};
 
@@ -28,6 +33,14 @@ pub(crate) enum Bench {
     Launch(LaunchOptions),
     /// A snapshot of a tree of files: cold beside `cp -a` and `git worktree add`, unchanged, one file changed
     Snapshot(snapshot::SnapshotOptions),
+    /// Hundreds of jobs in one run: time, memory and descriptors, every log and verdict checked
+    Jobs(jobs::JobsOptions),
+    /// A gigabyte of output through one job, beside a raw exec
+    Logs(logs::LogsOptions),
+    /// Four lanes of a second each, beside a script with the API
+    Parallel(parallel::ParallelOptions),
+    /// A job's clone of a cache of 20,000 files, beside the bare request
+    Clone(clone::CloneOptions),
 }
 
 /// How to measure launches.
@@ -39,15 +52,8 @@ pub(crate) struct LaunchOptions {
     /// What stdout carries
     #[arg(long, value_enum, default_value_t = Output::Human)]
     output: Output,
-    /// A pikaci that is built already; without it a release build is made
-    #[arg(long, value_name = "FILE")]
-    pikaci: Option<PathBuf>,
-    /// INCUS_DIR of a daemon that is there already, with its runner image; without it a private one is made
-    #[arg(long, value_name = "DIR")]
-    incus_dir: Option<PathBuf>,
-    /// Project in that daemon
-    #[arg(long, default_value = "default", requires = "incus_dir")]
-    project: String,
+    #[command(flatten)]
+    place: PlaceOptions,
     /// Fail when a target is missed
     #[arg(long)]
     strict: bool,
@@ -66,19 +72,17 @@ pub(crate) fn run(root: &Path, bench: &Bench) -> Result<()> {
     match bench {
         Bench::Launch(options) => launch(root, options),
         Bench::Snapshot(options) => snapshot::run(root, options),
+        Bench::Jobs(options) => jobs::run(root, options),
+        Bench::Logs(options) => logs::run(root, options),
+        Bench::Parallel(options) => parallel::run(root, options),
+        Bench::Clone(options) => clone::run(root, options),
     }
 }
 
 #[expect(clippy::print_stdout, reason = "a command line prints its result")]
 fn launch(root: &Path, options: &LaunchOptions) -> Result<()> {
-    let place = match &options.incus_dir {
-        Some(dir) => Place::existing(dir, &options.project)?,
-        None => Place::private()?,
-    };
-    let pikaci = match &options.pikaci {
-        Some(file) => file.clone(),
-        None => place::build_pikaci(root)?,
-    };
+    let place = options.place.place()?;
+    let pikaci = options.place.program(root)?;
     let bench = ways::Launches::prepare(&place, &pikaci)?;
     let runtime = host::runtime()?;
     let mut report = Report::default();

@@ -2,13 +2,18 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use pika_incus::Client;
+use pika_incus::{CaptureLimits, Client, ExecRequest, StateChange};
 use pikahut::daemon::{self, PrivateIncus, PrivateIncusConfig};
 use pikahut::stack;
+use serde_json::json;
 
 use crate::host;
+
+/// Longest step of what is made by API calls.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A daemon to measure on.
 pub(super) struct Place {
@@ -82,11 +87,17 @@ impl Place {
 
     /// A git repository with the one lane `true`, and the configuration to run it with. Gives both.
     pub(super) fn repository(&self, folder: &Path) -> Result<(PathBuf, PathBuf)> {
+        let lanes = "\n[[branch.lanes]]\nid = \"true\"\ntitle = \"true\"\ncommand = [\"true\"]\n";
+        self.repository_of(folder, lanes)
+    }
+
+    /// A git repository with lanes, and the configuration to run them with, by [`owner`]. Gives both.
+    pub(super) fn repository_of(&self, folder: &Path, lanes: &str) -> Result<(PathBuf, PathBuf)> {
         let repository = folder.join("repository");
         fs_err::create_dir_all(repository.join("ci"))?;
         fs_err::write(
             repository.join("ci/forge-lanes.toml"),
-            "version = 1\n\n[[branch.lanes]]\nid = \"true\"\ntitle = \"true\"\ncommand = [\"true\"]\n",
+            format!("version = 1\n{lanes}"),
         )?;
         git(&repository, &["init", "--quiet"])?;
         commit_all(&repository, "One lane")?;
@@ -94,13 +105,83 @@ impl Place {
         let socket = self.dir.join("unix.socket");
         let text = format!(
             "[incus]\nsocket = \"{}\"\nproject = \"{}\"\nprofile = \"default\"\npool = \"{}\"\n\
-             default_instance_type = \"container\"\n",
+             owner = \"{}\"\ndefault_instance_type = \"container\"\n",
             socket.display(),
             self.client.project(),
             daemon::POOL,
+            owner(),
         );
         fs_err::write(&configuration, text)?;
         Ok((repository, configuration))
+    }
+}
+
+/// Owner of everything that `pikaci` makes for this measurement.
+pub(super) fn owner() -> String {
+    format!("bench-{}", std::process::id())
+}
+
+/// An instance made by API calls, with all that `pikaci` asks for too as far as it costs time: limits, and one read-only
+/// mount.
+pub(super) struct Instance {
+    client: Client,
+    name: String,
+}
+
+impl Instance {
+    /// Creates and starts one of `image`, with `source` mounted.
+    pub(super) async fn launch(
+        client: &Client,
+        image: &str,
+        source: &Path,
+        what: &str,
+        memory: &str,
+    ) -> Result<Instance> {
+        let name = format!("bench-{}-{what}", std::process::id());
+        let body = json!({
+            "name": name, "type": "container", "start": true, "profiles": ["default"],
+            "source": {"type": "image", "alias": image},
+            "config": {
+                "boot.autostart": "false", "limits.cpu": "2", "limits.memory": memory,
+                "security.guestapi": "false",
+            },
+            "devices": {"source": {
+                "type": "disk", "source": source, "path": "/workspace/snapshot",
+                "readonly": "true", "shift": "true",
+            }},
+        });
+        let client = client.clone();
+        client.create_instance(&body).await?.wait(LIMIT).await?;
+        Ok(Instance { client, name })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Runs a command that has to end with 0.
+    pub(super) async fn run(&self, command: &[&str]) -> Result<()> {
+        let request = ExecRequest::new(command.iter().copied());
+        let limits = CaptureLimits::default();
+        let ended = self
+            .client
+            .exec_capture(&self.name, &request, limits, LIMIT);
+        let code = ended.await?.exit_code;
+        if code != 0 {
+            bail!("`{}` ended with {code}", command.join(" "));
+        }
+        Ok(())
+    }
+
+    /// Stops and deletes it.
+    pub(super) async fn remove(self) -> Result<()> {
+        let (client, name) = (&self.client, &self.name);
+        let stop = client
+            .set_instance_state(name, &StateChange::force_stop())
+            .await?;
+        stop.wait(LIMIT).await?;
+        client.delete_instance(name).await?.wait(LIMIT).await?;
+        Ok(())
     }
 }
 

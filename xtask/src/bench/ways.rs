@@ -5,16 +5,12 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use pika_incus::{CaptureLimits, Client, ExecRequest, StateChange};
-use serde_json::{Value, json};
+use pika_incus::Client;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::Command;
 use tokio::sync::mpsc;
 
-use super::place::{Folder, Place};
-
-/// Longest step of a launch.
-const LIMIT: Duration = Duration::from_secs(60);
+use super::place::{Folder, Instance, Place};
 
 /// How an instance is launched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,50 +73,29 @@ impl Launches {
     pub(super) async fn launch(&self, way: Way, round: u16) -> Result<Taken> {
         let name = format!("bench-{}-{round}", std::process::id());
         match way {
-            Way::Raw => self.raw(&name).await,
+            Way::Raw => self.raw(round).await,
             Way::Program => self.program(&name).await,
             Way::Pikaci => self.pikaci().await,
         }
     }
 
-    async fn raw(&self, name: &str) -> Result<Taken> {
+    async fn raw(&self, round: u16) -> Result<Taken> {
         let begun = Instant::now();
-        let client = &self.client;
-        let body = self.create_body(name);
-        client.create_instance(&body).await?.wait(LIMIT).await?;
-        let request = ExecRequest::new(["true"]);
-        let ended = client.exec_capture(name, &request, CaptureLimits::default(), LIMIT);
-        let exit_code = ended.await?.exit_code;
+        let what = round.to_string();
+        let instance = Instance::launch(
+            &self.client,
+            &self.image,
+            &self.repository,
+            &what,
+            "4096MiB",
+        )
+        .await?;
+        instance.run(&["true"]).await?;
         let verdict = begun.elapsed();
-        if exit_code != 0 {
-            bail!("`true` ended with {exit_code}");
-        }
-        let stop = StateChange::force_stop();
-        client
-            .set_instance_state(name, &stop)
-            .await?
-            .wait(LIMIT)
-            .await?;
-        client.delete_instance(name).await?.wait(LIMIT).await?;
+        instance.remove().await?;
         Ok(Taken {
             verdict,
             whole: begun.elapsed(),
-        })
-    }
-
-    /// What `pikaci` asks for too, as far as it costs time: limits and one read-only mount.
-    fn create_body(&self, name: &str) -> Value {
-        json!({
-            "name": name, "type": "container", "start": true, "profiles": ["default"],
-            "source": {"type": "image", "alias": self.image},
-            "config": {
-                "boot.autostart": "false", "limits.cpu": "2", "limits.memory": "4096MiB",
-                "security.guestapi": "false",
-            },
-            "devices": {"source": {
-                "type": "disk", "source": self.repository, "path": "/workspace/snapshot",
-                "readonly": "true", "shift": "true",
-            }},
         })
     }
 

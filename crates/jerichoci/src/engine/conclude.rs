@@ -30,7 +30,10 @@ impl Dispatcher<'_> {
                 record.finished_at.get_or_insert_with(Timestamp::now);
             })
         };
-        blocking(write).await?;
+        // Nothing that can't be written keeps the removals from being waited for.
+        let wrote = blocking(write).await;
+        self.troubles
+            .extend(wrote.err().map(|error| super::chain(&error)));
         self.events.send(RunEvent::Verdict { verdict }).ok();
         let evicting = self.engine.evict_snapshots();
         self.await_removals().await;
@@ -41,9 +44,12 @@ impl Dispatcher<'_> {
             Err(error) => self.troubles.push(error.to_string()),
         }
         let dir = &self.run.live.dir;
-        if dir.is_clean()? {
-            self.engine.store.settle(&dir.id)?;
-        }
+        let settled = dir.is_clean().and_then(|is_clean| match is_clean {
+            true => self.engine.store.settle(&dir.id),
+            false => Ok(()),
+        });
+        self.troubles
+            .extend(settled.err().map(|error| super::chain(&error)));
         Ok(RunSummary {
             run_id: dir.id.clone(),
             dir: dir.dir().to_owned(),

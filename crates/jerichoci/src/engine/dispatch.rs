@@ -50,6 +50,11 @@ async fn removal_end(removal: JoinHandle<Removed>) -> Removed {
     })
 }
 
+/// Something that went wrong beside a lane's outcome.
+fn trouble_of(lane: &str, what: &str) -> String {
+    format!("lane {lane}: {what}")
+}
+
 /// Owns the state of a run; tasks report to it.
 pub(super) struct Dispatcher<'a> {
     pub(super) engine: &'a Engine,
@@ -60,7 +65,7 @@ pub(super) struct Dispatcher<'a> {
     pub(super) run: RunInFlight,
     pub(super) results: BTreeMap<usize, JobResult>,
     pub(super) troubles: Vec<String>,
-    running: JoinSet<(usize, Result<JobEnd, EngineError>)>,
+    running: JoinSet<(usize, JobEnd)>,
     pub(super) removals: JoinSet<(String, Removed)>,
     /// Jobs between two attempts.
     rests: JoinSet<Rested>,
@@ -106,15 +111,15 @@ impl<'a> Dispatcher<'a> {
                 }
                 Past::Ended { .. } => {
                     let was_cancelled = past.was_cancelled();
-                    let end = self.task(index, past.attempt(), past)?.execute().await?;
-                    self.take_end(Ok((index, Ok(end))))?;
+                    let end = self.task(index, past.attempt(), past).execute().await;
+                    self.take_end(Ok((index, end)))?;
                     if was_cancelled {
                         self.schedule
                             .stop("the run was being cancelled when its process died");
                     }
                 }
                 Past::Intended { .. } | Past::Runs { .. } => {
-                    let task = self.task(index, past.attempt(), past)?;
+                    let task = self.task(index, past.attempt(), past);
                     self.spawn(index, task);
                 }
             }
@@ -129,8 +134,8 @@ impl<'a> Dispatcher<'a> {
             if self.removals.len() < self.removals_max || cancelled {
                 for decision in self.schedule.next() {
                     match decision {
-                        Decision::Start(index, attempt) => self.start(index, attempt)?,
-                        Decision::Skip(index, reason) => self.skip(index, reason).await?,
+                        Decision::Start(index, attempt) => self.start(index, attempt),
+                        Decision::Skip(index, reason) => self.skip(index, reason).await,
                     }
                 }
             }
@@ -149,30 +154,29 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    fn start(&mut self, index: usize, attempt: u32) -> Result<(), EngineError> {
-        let task = self.task(index, attempt, Past::waits(attempt))?;
+    fn start(&mut self, index: usize, attempt: u32) {
+        let task = self.task(index, attempt, Past::waits(attempt));
         self.spawn(index, task);
-        Ok(())
     }
 
     fn spawn(&mut self, index: usize, task: JobTask) {
         self.running
-            .spawn(async move { (index, task.execute().await.map_err(EngineError::from)) });
+            .spawn(async move { (index, task.execute().await) });
     }
 
-    fn task(&self, index: usize, attempt: u32, past: Past) -> Result<JobTask, EngineError> {
+    fn task(&self, index: usize, attempt: u32, past: Past) -> JobTask {
         let job = self.jobs[index].clone();
         // A look ahead serves whoever makes an instance of a new name.
         let server = match &past {
             Past::Waits { .. } => self.run.servers.get(&job.image_alias).cloned(),
             _ => None,
         };
-        Ok(JobTask {
+        JobTask {
             runtimes: self.engine.runtimes.clone(),
             owner: self.engine.owner.clone(),
             run_id: self.run.live.dir.id.clone(),
             attempt,
-            dir: self.run.live.dir.create_job(&job.lane)?,
+            dir: self.run.live.dir.job(&job.lane),
             lease: job_task::lease(&job, Timestamp::now()),
             job,
             past,
@@ -182,10 +186,10 @@ impl<'a> Dispatcher<'a> {
             server,
             events: self.events.clone(),
             cancel: self.cancel.clone(),
-        })
+        }
     }
 
-    async fn skip(&mut self, index: usize, reason: String) -> Result<(), EngineError> {
+    async fn skip(&mut self, index: usize, reason: String) {
         let outcome = match self.cancel.level() {
             CancelLevel::None => JobOutcome::Skipped { reason },
             _ => JobOutcome::Cancelled {
@@ -204,36 +208,36 @@ impl<'a> Dispatcher<'a> {
             finished_at: Timestamp::now(),
             timings: Timings::default(),
         };
-        let dir = self.run.live.dir.create_job(lane)?;
-        let written = result.clone();
-        blocking(move || dir.write_result(&written)).await?;
+        let (run, written) = (self.run.live.dir.clone(), result.clone());
+        let wrote = blocking(move || run.create_job(&written.lane)?.write_result(&written)).await;
+        self.troubles.extend(
+            wrote
+                .err()
+                .map(|error| trouble_of(lane, &super::chain(&error))),
+        );
         self.events
             .send(RunEvent::Finished {
                 result: Box::new(result.clone()),
             })
             .ok();
         self.results.insert(index, result);
-        Ok(())
     }
 
     fn take_end(
         &mut self,
-        ended: Result<(usize, Result<JobEnd, EngineError>), tokio::task::JoinError>,
+        ended: Result<(usize, JobEnd), tokio::task::JoinError>,
     ) -> Result<(), EngineError> {
-        // A job whose record can't be written, or whose task is lost, ends the run: the next command
-        // settles it from what is on the disk.
+        // A job whose task is lost ends the run, which can be taken up from what is on the disk.
         let (index, end) = ended.map_err(|error| EngineError::TaskLost {
             why: error.to_string(),
         })?;
-        let end = end?;
         let lane = end.result.lane.clone();
         let attempt = end.result.attempt;
         let rest = self.schedule.ended(index, &end.result.outcome);
         self.results.insert(index, end.result);
-        self.troubles.extend(
-            end.trouble
-                .map(|trouble| format!("artifacts of lane {lane}: {trouble}")),
-        );
+        let troubles = end.troubles.iter();
+        self.troubles
+            .extend(troubles.map(|trouble| trouble_of(&lane, trouble)));
         if let Some(rest) = rest {
             self.rest(index, attempt, end.removal, rest);
         } else if let Some(removal) = end.removal {
@@ -298,10 +302,16 @@ impl<'a> Dispatcher<'a> {
             }
             self.take_removal(Ok((rested.lane.clone(), removed)));
         }
-        if self.schedule.rested(rested.index) {
-            let dir = self.run.live.dir.job(&rested.lane);
-            blocking(move || dir.set_aside(rested.attempt)).await?;
+        let dir = self.run.live.dir.job(&rested.lane);
+        if self.schedule.is_resting(rested.index)
+            && let Err(error) = blocking(move || dir.set_aside(rested.attempt)).await
+        {
+            // What an attempt left is kept, so there can't be another one in its place.
+            self.schedule.give_up(rested.index);
+            self.troubles
+                .push(trouble_of(&rested.lane, &super::chain(&error)));
         }
+        self.schedule.rested(rested.index);
         Ok(())
     }
 
@@ -310,9 +320,9 @@ impl<'a> Dispatcher<'a> {
         removed: Result<(String, Removed), tokio::task::JoinError>,
     ) {
         let removed = removed.map(|(lane, removed)| {
-            let troubles = removed.troubles.into_iter();
+            let troubles = removed.troubles.iter();
             self.troubles
-                .extend(troubles.map(|trouble| format!("lane {lane}: {trouble}")));
+                .extend(troubles.map(|trouble| trouble_of(&lane, trouble)));
             (lane, removed.removal)
         });
         match removed {

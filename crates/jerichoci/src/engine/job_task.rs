@@ -60,13 +60,14 @@ pub(super) struct JobEnd {
     pub(super) result: JobResult,
     /// The removal of its instance, under way.
     pub(super) removal: Option<JoinHandle<Removed>>,
-    /// Something besides the outcome that makes the run not clean.
-    pub(super) trouble: Option<String>,
+    /// What besides the outcome makes the run not clean.
+    pub(super) troubles: Vec<String>,
 }
 
 impl JobTask {
-    /// Runs the job, or goes on with it where another process left it. The result is on the disk when this returns.
-    pub(super) async fn execute(mut self) -> Result<JobEnd, StoreError> {
+    /// Runs the job, or goes on with it where another process left it. The result is on the disk when this returns, or
+    /// the troubles say why not: a record that can't be written never keeps an instance from being removed.
+    pub(super) async fn execute(mut self) -> JobEnd {
         match std::mem::replace(&mut self.past, Past::waits(self.attempt)) {
             Past::Waits { .. } => self.begin(None).await,
             Past::Intended { record } => self.begin(Some(*record)).await,
@@ -82,11 +83,11 @@ impl JobTask {
                 )
                 .await
             }
-            Past::Ended { result, left: None } => Ok(JobEnd {
+            Past::Ended { result, left: None } => JobEnd {
                 result: *result,
                 removal: None,
-                trouble: None,
-            }),
+                troubles: Vec::new(),
+            },
             Past::Ended {
                 result,
                 left: Some(left),
@@ -95,7 +96,7 @@ impl JobTask {
     }
 
     /// Everything from the intent on. With a record, the attempt was begun before, and no command was started in it.
-    async fn begin(mut self, before: Option<JobRecord>) -> Result<JobEnd, StoreError> {
+    async fn begin(mut self, before: Option<JobRecord>) -> JobEnd {
         let started_at = match &before {
             Some(record) => record.started_at,
             None => Timestamp::now(),
@@ -124,7 +125,11 @@ impl JobTask {
             Some(record) => record.nonce.clone(),
             None => uuid::Uuid::new_v4().simple().to_string(),
         };
-        self.write_intent(&plan, &nonce, started_at).await?;
+        if let Err(error) = self.write_intent(&plan, &nonce, started_at).await {
+            // Whoever came after a crash would not know of the instance, so there must be none.
+            let outcome = record_not_written(&error);
+            return self.without_command(before, started_at, outcome).await;
+        }
         self.phase(JobPhase::Starting);
 
         let started = self.bring_up(&plan, before.is_some(), &mut timings).await;
@@ -138,7 +143,12 @@ impl JobTask {
                 return self.finish(result, RuntimeId::of(&plan), None).await;
             }
         };
-        self.write_runtime(&runtime, &nonce).await?;
+        if let Err(error) = self.write_runtime(&runtime, &nonce).await {
+            // Whoever came after a crash would take the command for one that never began.
+            let followed = Followed::nothing(record_not_written(&error));
+            let result = self.result(followed, started_at, timings);
+            return self.finish(result, runtime.id.clone(), None).await;
+        }
         self.run_command(&runtime, &nonce, false, started_at, timings)
             .await
     }
@@ -151,7 +161,7 @@ impl JobTask {
         was_begun: bool,
         started_at: Timestamp,
         mut timings: Timings,
-    ) -> Result<JobEnd, StoreError> {
+    ) -> JobEnd {
         self.phase(JobPhase::Running);
         let clock = Instant::now();
         let followed = self.follow(runtime, nonce, was_begun).await;
@@ -232,7 +242,11 @@ impl JobTask {
             lease_until: Some(self.lease),
         };
         let dir = self.dir.clone();
-        blocking(move || dir.write_record(&record)).await
+        blocking(move || {
+            dir.create()?;
+            dir.write_record(&record)
+        })
+        .await
     }
 
     /// Notes the instance before anything runs in it: whoever finds this knows that a command may have started.
@@ -296,54 +310,42 @@ impl JobTask {
     }
 
     /// Writes the outcome, tells it, then collects and begins the removal.
-    async fn finish(
-        self,
-        result: JobResult,
-        id: RuntimeId,
-        runtime: Option<&Runtime>,
-    ) -> Result<JobEnd, StoreError> {
-        self.tell(&result).await?;
-        self.wind_up(result, id, runtime.is_some()).await
+    async fn finish(self, result: JobResult, id: RuntimeId, runtime: Option<&Runtime>) -> JobEnd {
+        let untold = self.tell(&result).await;
+        let mut end = self.wind_up(result, id, runtime.is_some()).await;
+        end.troubles.splice(0..0, untold);
+        end
     }
 
     /// What the process that wrote the result did not come to any more.
-    async fn wind_up_left(mut self, result: JobResult, left: Left) -> Result<JobEnd, StoreError> {
+    async fn wind_up_left(mut self, result: JobResult, left: Left) -> JobEnd {
         let record = left.record;
         self.lease = record.lease_until.unwrap_or(self.lease);
         let id = RuntimeId::new(&record.runtime_id, &record.instance_name, &record.project);
         let was_cancelled = matches!(result.outcome, JobOutcome::Cancelled { .. });
         let collects = left.runtime.is_some() && !left.is_collected && !was_cancelled;
-        if collects {
+        let forgotten = if collects {
             let dir = self.dir.clone();
-            blocking(move || dir.forget_artifacts()).await?;
-        }
-        self.wind_up(result, id, collects).await
+            blocking(move || dir.forget_artifacts()).await
+        } else {
+            Ok(())
+        };
+        // Half of what was collected before is not mixed with what would be collected now.
+        let collects = collects && forgotten.is_ok();
+        let mut end = self.wind_up(result, id, collects).await;
+        end.troubles
+            .extend(forgotten.err().map(|error| chain(&error)));
+        end
     }
 
     /// Collects what a command left, if one `has_run`, and begins the removal.
-    async fn wind_up(
-        self,
-        result: JobResult,
-        id: RuntimeId,
-        has_run: bool,
-    ) -> Result<JobEnd, StoreError> {
-        let mut trouble = None;
+    async fn wind_up(self, result: JobResult, id: RuntimeId, has_run: bool) -> JobEnd {
+        let mut troubles = Vec::new();
         let collects = has_run
             && !self.job.collected_globs().is_empty()
             && self.cancel.level() == CancelLevel::None;
         if collects {
-            let collected = artifacts::collect(&self.runtimes, &id, &self.job, &self.dir).await?;
-            trouble = collected.artifacts.error.clone();
-            self.send(RunEvent::Artifacts {
-                lane: self.job.lane.clone(),
-                record: Box::new(collected.artifacts),
-            });
-            if let Some(reports) = collected.reports {
-                self.send(RunEvent::Reports {
-                    lane: self.job.lane.clone(),
-                    record: Box::new(reports),
-                });
-            }
+            troubles.extend(self.collect(&id).await);
         }
         let uses = self.cache_uses();
         let at_end = rules::at_end(self.trust, result.outcome.is_passed());
@@ -359,11 +361,11 @@ impl JobTask {
             self.dir.clone(),
             self.events.clone(),
         );
-        Ok(JobEnd {
+        JobEnd {
             result,
             removal: Some(tokio::spawn(removal)),
-            trouble,
-        })
+            troubles,
+        }
     }
 
     /// The outcome of an attempt that made nothing; what it made before it was taken up again is removed.
@@ -372,28 +374,53 @@ impl JobTask {
         before: Option<JobRecord>,
         started_at: Timestamp,
         outcome: JobOutcome,
-    ) -> Result<JobEnd, StoreError> {
+    ) -> JobEnd {
         let result = self.result(Followed::nothing(outcome), started_at, Timings::default());
         if let Some(record) = before {
             let id = RuntimeId::new(&record.runtime_id, &record.instance_name, &record.project);
             return self.finish(result, id, None).await;
         }
-        self.tell(&result).await?;
-        super::removal::note(&self.dir, Removal::Gone).await?;
-        Ok(JobEnd {
+        let mut troubles = Vec::from_iter(self.tell(&result).await);
+        let noted = super::removal::note(&self.dir, Removal::Gone).await;
+        troubles.extend(noted.err().map(|error| chain(&error)));
+        JobEnd {
             result,
             removal: None,
-            trouble: None,
-        })
+            troubles,
+        }
     }
 
-    async fn tell(&self, result: &JobResult) -> Result<(), StoreError> {
+    /// Takes in what the job left for the host. Gives what did not come.
+    async fn collect(&self, id: &RuntimeId) -> Option<String> {
+        let collected = artifacts::collect(&self.runtimes, id, &self.job, &self.dir).await;
+        let why = match collected {
+            Ok(collected) => {
+                let error = collected.artifacts.error.clone();
+                self.send(RunEvent::Artifacts {
+                    lane: self.job.lane.clone(),
+                    record: Box::new(collected.artifacts),
+                });
+                if let Some(reports) = collected.reports {
+                    self.send(RunEvent::Reports {
+                        lane: self.job.lane.clone(),
+                        record: Box::new(reports),
+                    });
+                }
+                error
+            }
+            Err(error) => Some(chain(&error)),
+        };
+        why.map(|why| format!("artifacts: {why}"))
+    }
+
+    /// Writes the result and tells it. Gives why it is not on the disk, if so.
+    async fn tell(&self, result: &JobResult) -> Option<String> {
         let (dir, written) = (self.dir.clone(), result.clone());
-        blocking(move || dir.write_result(&written)).await?;
+        let wrote = blocking(move || dir.write_result(&written)).await;
         self.send(RunEvent::Finished {
             result: Box::new(result.clone()),
         });
-        Ok(())
+        wrote.err().map(|error| chain(&error))
     }
 
     fn result(&self, followed: Followed, started_at: Timestamp, timings: Timings) -> JobResult {
@@ -426,6 +453,13 @@ impl JobTask {
     fn send(&self, event: RunEvent) {
         // Nobody listening is no reason to stop: the record is what counts.
         self.events.send(event).ok();
+    }
+}
+
+fn record_not_written(error: &StoreError) -> JobOutcome {
+    JobOutcome::Infrastructure {
+        kind: "record_not_written".to_owned(),
+        cause: chain(error),
     }
 }
 

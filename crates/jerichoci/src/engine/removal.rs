@@ -47,10 +47,10 @@ pub(super) async fn remove(
             Err(why) => removal = Removal::Unknown { why },
         }
     }
-    let removal = match note(&dir, removal.clone()).await {
-        Ok(()) => removal,
-        Err(error) => Removal::Unknown { why: chain(&error) },
-    };
+    if let Err(error) = note(&dir, removal.clone()).await {
+        // The next command looks again at what is not noted as gone.
+        troubles.push(chain(&error));
+    }
     events
         .send(RunEvent::Removed {
             lane: dir.lane.clone(),

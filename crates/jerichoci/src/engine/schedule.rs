@@ -1,7 +1,8 @@
 //! Which job starts next: needs, concurrency groups, slots and memory.
 //!
 //! Pure. Each job is waiting, running, resting before another attempt, or ended; [`Schedule::next`] turns waiting ones
-//! into running or ended ones, [`Schedule::ended`] takes what the executor reports.
+//! into running or ended ones, [`Schedule::ended`] takes what the executor reports. A call looks at the jobs that wait,
+//! as long as something is free, and not at those that are over: a run may have thousands.
 //!
 //! ```text
 //! waiting --(needs passed, group free, slot and memory free)--> running --> ended
@@ -48,7 +49,9 @@ enum State {
 
 struct Node {
     lane: String,
-    needs: Vec<String>,
+    /// The jobs of this run that must pass first. A need that isn't part of the run does not hold a job up; whoever makes
+    /// the run adds them.
+    needs: Vec<usize>,
     group: Option<String>,
     memory_mib: u64,
     keep_going: bool,
@@ -69,15 +72,25 @@ pub(crate) struct Schedule {
     capacity: Capacity,
     /// Why nothing new starts any more.
     stopped: Option<String>,
+    /// Indices by state, as far as somebody asks for them.
+    waiting: BTreeSet<usize>,
+    running: BTreeSet<usize>,
+    ended: usize,
+    /// Whether a job ended without passing, or the run stopped, since the last look for what can't run any more.
+    look_for_hopeless: bool,
 }
 
 impl Schedule {
     /// `keep_going` overrides what the lanes say. An optional lane never stops the others.
     pub(crate) fn new(jobs: &[JobSpec], capacity: Capacity, keep_going: Option<bool>) -> Self {
         let optional = optional_lanes(jobs);
+        let places: BTreeMap<&str, usize> = (jobs.iter().enumerate())
+            .map(|(index, job)| (job.lane.as_str(), index))
+            .collect();
+        let place = |need: &String| places.get(need.as_str()).copied();
         let node = |job: &JobSpec| Node {
             lane: job.lane.clone(),
-            needs: job.needs.clone(),
+            needs: job.needs.iter().filter_map(place).collect(),
             group: job.concurrency_group.clone(),
             memory_mib: job.resources.memory_mib.unwrap_or(0).into(),
             keep_going: keep_going.unwrap_or(job.keep_going) || optional.contains(&job.lane),
@@ -89,15 +102,37 @@ impl Schedule {
             nodes: jobs.iter().map(node).collect(),
             capacity,
             stopped: None,
+            waiting: (0..jobs.len()).collect(),
+            running: BTreeSet::new(),
+            ended: 0,
+            look_for_hopeless: false,
         }
     }
 
     /// Puts a job where a process that died left it: in this attempt, which runs, or waits to start. An attempt that is
     /// over runs until [`Schedule::ended`] says so.
     pub(crate) fn take_up(&mut self, index: usize, attempt: u32, runs: bool) {
-        let node = &mut self.nodes[index];
-        node.attempt = attempt.max(1);
-        node.state = if runs { State::Running } else { State::Waiting };
+        self.nodes[index].attempt = attempt.max(1);
+        self.set(index, if runs { State::Running } else { State::Waiting });
+    }
+
+    fn set(&mut self, index: usize, state: State) {
+        match self.nodes[index].state {
+            State::Waiting => drop(self.waiting.remove(&index)),
+            State::Running => drop(self.running.remove(&index)),
+            State::Resting => {}
+            State::Ended { .. } => self.ended -= 1,
+        }
+        match state {
+            State::Waiting => drop(self.waiting.insert(index)),
+            State::Running => drop(self.running.insert(index)),
+            State::Resting => {}
+            State::Ended { passed } => {
+                self.ended += 1;
+                self.look_for_hopeless |= !passed;
+            }
+        }
+        self.nodes[index].state = state;
     }
 
     /// What can be decided now, in the order of the run. Each decision is made once.
@@ -107,17 +142,20 @@ impl Schedule {
         }
         let mut decisions = Vec::new();
         // A skipped job can make another one skip, so this goes on until nothing changes.
-        loop {
-            let skipped = self.skip_hopeless();
-            if skipped.is_empty() {
-                break;
-            }
-            decisions.extend(skipped);
+        while std::mem::take(&mut self.look_for_hopeless) {
+            decisions.extend(self.skip_hopeless());
         }
-        for index in 0..self.nodes.len() {
-            if self.nodes[index].state == State::Waiting && self.may_start(index) {
-                self.nodes[index].state = State::Running;
-                decisions.push(Decision::Start(index, self.nodes[index].attempt));
+        let mut free = Free::of(self);
+        let mut at = 0;
+        while free.has_slot(self.capacity)
+            && let Some(index) = self.waiting.range(at..).next().copied()
+        {
+            at = index + 1;
+            let node = &self.nodes[index];
+            if free.takes(node, self.capacity) && self.needs_passed(node) {
+                free.take(node);
+                decisions.push(Decision::Start(index, node.attempt));
+                self.set(index, State::Running);
             }
         }
         decisions
@@ -130,13 +168,13 @@ impl Schedule {
         if may_be_retried(outcome) && node.attempt <= node.retries && !stopped {
             let doubled = REST_FIRST.saturating_mul(2u32.saturating_pow(node.attempt - 1));
             node.attempt += 1;
-            node.state = State::Resting;
+            self.set(index, State::Resting);
             return Some(doubled.min(REST_MAX));
         }
-        node.state = State::Ended {
-            passed: outcome.is_passed(),
-        };
-        if !outcome.is_passed() && !node.keep_going && self.stopped.is_none() {
+        let passed = outcome.is_passed();
+        self.set(index, State::Ended { passed });
+        let node = &self.nodes[index];
+        if !passed && !node.keep_going && !stopped {
             self.stopped = Some(format!(
                 "lane `{}` did not pass, and the run stops at the first such lane",
                 node.lane
@@ -147,70 +185,62 @@ impl Schedule {
 
     /// Lets a job that rested wait for its next attempt. `false` if it has ended meanwhile, with its last attempt.
     pub(crate) fn rested(&mut self, index: usize) -> bool {
-        let node = &mut self.nodes[index];
-        let goes_on = node.state == State::Resting;
+        let goes_on = self.is_resting(index);
         if goes_on {
-            node.state = State::Waiting;
+            self.set(index, State::Waiting);
         }
         goes_on
     }
 
+    /// Whether a job is between two attempts.
+    pub(crate) fn is_resting(&self, index: usize) -> bool {
+        self.nodes[index].state == State::Resting
+    }
+
     /// Ends a job that rests with its last attempt.
     pub(crate) fn give_up(&mut self, index: usize) {
-        let node = &mut self.nodes[index];
-        if node.state == State::Resting {
-            node.state = State::Ended { passed: false };
+        if self.is_resting(index) {
+            self.set(index, State::Ended { passed: false });
         }
     }
 
     /// Lets nothing new start.
     pub(crate) fn stop(&mut self, why: &str) {
         self.stopped.get_or_insert_with(|| why.to_owned());
+        self.look_for_hopeless = true;
         self.end_begun();
     }
 
     /// Whether every job has ended.
     pub(crate) fn is_over(&self) -> bool {
-        self.nodes
-            .iter()
-            .all(|node| matches!(node.state, State::Ended { .. }))
+        self.ended == self.nodes.len()
     }
 
     /// What has begun and does not run when the run stops has ended with its last attempt.
     fn end_begun(&mut self) {
-        for node in &mut self.nodes {
+        for index in 0..self.nodes.len() {
+            let node = &self.nodes[index];
             let waits_again = node.state == State::Waiting && node.attempt > 1;
             if waits_again || node.state == State::Resting {
-                node.state = State::Ended { passed: false };
+                self.set(index, State::Ended { passed: false });
             }
         }
     }
 
     fn skip_hopeless(&mut self) -> Vec<Decision> {
-        let states: BTreeMap<&str, State> = self
-            .nodes
-            .iter()
-            .map(|node| (node.lane.as_str(), node.state))
-            .collect();
-        let hopeless: Vec<(usize, String)> = self
-            .nodes
-            .iter()
-            .enumerate()
-            .filter(|(_, node)| node.state == State::Waiting)
-            .filter_map(|(index, node)| {
-                let did_not_pass = |need: &&String| {
-                    states.get(need.as_str()) == Some(&State::Ended { passed: false })
-                };
-                let because_of_need = node
-                    .needs
-                    .iter()
-                    .find(did_not_pass)
-                    .map(|need| format!("needs lane `{need}`, which did not pass"));
-                Some((index, self.stopped.clone().or(because_of_need)?))
-            })
-            .collect();
+        let did_not_pass =
+            |need: &&usize| self.nodes[**need].state == State::Ended { passed: false };
+        let why_hopeless = |index: &usize| {
+            let need = self.nodes[*index].needs.iter().find(did_not_pass);
+            let because_of_need = need.map(|need| {
+                let need = &self.nodes[*need].lane;
+                format!("needs lane `{need}`, which did not pass")
+            });
+            Some((*index, self.stopped.clone().or(because_of_need)?))
+        };
+        let hopeless: Vec<(usize, String)> = self.waiting.iter().filter_map(why_hopeless).collect();
         for (index, _) in &hopeless {
-            self.nodes[*index].state = State::Ended { passed: false };
+            self.set(*index, State::Ended { passed: false });
         }
         hopeless
             .into_iter()
@@ -218,39 +248,52 @@ impl Schedule {
             .collect()
     }
 
-    fn may_start(&self, index: usize) -> bool {
-        let node = &self.nodes[index];
-        let running: Vec<&Node> = self
-            .nodes
+    fn needs_passed(&self, node: &Node) -> bool {
+        let passed = State::Ended { passed: true };
+        node.needs
             .iter()
-            .filter(|other| other.state == State::Running)
-            .collect();
-        if running.is_empty() {
-            return self.needs_passed(node);
+            .all(|need| self.nodes[*need].state == passed)
+    }
+}
+
+/// What running jobs have taken.
+struct Free {
+    running: usize,
+    memory_mib: u64,
+    groups: BTreeSet<String>,
+}
+
+impl Free {
+    fn of(schedule: &Schedule) -> Self {
+        let mut free = Self {
+            running: 0,
+            memory_mib: 0,
+            groups: BTreeSet::new(),
+        };
+        for index in &schedule.running {
+            free.take(&schedule.nodes[*index]);
         }
-        let groups: BTreeSet<&str> = running
-            .iter()
-            .filter_map(|other| other.group.as_deref())
-            .collect();
-        let memory_mib: u64 = running.iter().map(|other| other.memory_mib).sum();
-        running.len() < self.capacity.jobs
-            && self
-                .capacity
-                .memory_mib
-                .is_none_or(|budget| memory_mib + node.memory_mib <= budget)
-            && node
-                .group
-                .as_deref()
-                .is_none_or(|group| !groups.contains(group))
-            && self.needs_passed(node)
+        free
     }
 
-    /// A need that isn't part of the run does not hold a job up; whoever makes the run adds them.
-    fn needs_passed(&self, node: &Node) -> bool {
-        self.nodes
-            .iter()
-            .filter(|other| node.needs.contains(&other.lane))
-            .all(|other| other.state == State::Ended { passed: true })
+    fn take(&mut self, node: &Node) {
+        self.running += 1;
+        self.memory_mib += node.memory_mib;
+        self.groups.extend(node.group.clone());
+    }
+
+    /// One job runs however large it is, and whatever the capacity is.
+    fn has_slot(&self, capacity: Capacity) -> bool {
+        self.running == 0 || self.running < capacity.jobs
+    }
+
+    fn takes(&self, node: &Node, capacity: Capacity) -> bool {
+        let fits = |budget| self.memory_mib + node.memory_mib <= budget;
+        let group = node.group.as_ref();
+        self.running == 0
+            || self.has_slot(capacity)
+                && capacity.memory_mib.is_none_or(fits)
+                && group.is_none_or(|group| !self.groups.contains(group))
     }
 }
 

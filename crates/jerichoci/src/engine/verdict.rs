@@ -126,13 +126,16 @@ pub(super) fn incus_kind(kind: ErrorKind) -> &'static str {
 
 /// The outcome of a job whose run could not be followed for a reason of this host.
 pub(super) fn outcome_of_run_error(error: &RunError) -> JobOutcome {
-    let kind = match error {
-        RunError::Sink { .. } => "log_not_written",
-        _ => "request_refused",
+    let (kind, cause) = match error {
+        RunError::Sink { offset, source } => (
+            "log_not_written",
+            format!("the log can't be written on this machine beyond byte {offset}: {source}"),
+        ),
+        _ => ("request_refused", chain(error)),
     };
     JobOutcome::Infrastructure {
         kind: kind.to_owned(),
-        cause: chain(error),
+        cause,
     }
 }
 

@@ -30,6 +30,16 @@ impl JobDir {
         &self.dir
     }
 
+    /// Makes the folder if it isn't there.
+    pub(crate) fn create(&self) -> Result<(), StoreError> {
+        match std::fs::create_dir(&self.dir) {
+            Err(source) if source.kind() != std::io::ErrorKind::AlreadyExists => {
+                Err(io("create", &self.dir, source))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The log.
     pub fn log_path(&self) -> PathBuf {
         self.dir.join("log")

@@ -290,12 +290,8 @@ impl RunDir {
     /// The folder of one job, made if it isn't there.
     pub fn create_job(&self, lane: &str) -> Result<JobDir, StoreError> {
         let job = self.job(lane);
-        match std::fs::create_dir(job.dir()) {
-            Err(source) if source.kind() != std::io::ErrorKind::AlreadyExists => {
-                Err(io("create", job.dir(), source))
-            }
-            _ => Ok(job),
-        }
+        job.create()?;
+        Ok(job)
     }
 
     /// The folder of one job, whether or not it is there. Lane ids hold no slash and no leading dot.

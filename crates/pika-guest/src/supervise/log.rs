@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl, fdatasync};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
+use super::reserve::Reserve;
+
 /// Largest log, in bytes.
 pub(super) const LOG_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -30,13 +32,14 @@ pub(super) enum Pumped {
 pub(super) struct LogPump {
     pipe: Option<File>,
     log: File,
+    reserve: Reserve,
     bytes: u64,
     buffer: Vec<u8>,
 }
 
 impl LogPump {
-    /// A pump into `log`, and the end for the command.
-    pub(super) fn new(log: File) -> io::Result<(LogPump, OwnedFd)> {
+    /// A pump into `log`, with some room for when its disk is full, and the end for the command.
+    pub(super) fn new(log: File, reserve: Reserve) -> io::Result<(LogPump, OwnedFd)> {
         let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
         let flags = fcntl_getfl(&ours)?;
         fcntl_setfl(&ours, flags | OFlags::NONBLOCK)?;
@@ -45,6 +48,7 @@ impl LogPump {
         let pump = LogPump {
             pipe: Some(File::from(ours)),
             log,
+            reserve,
             bytes: 0,
             buffer: vec![0; BUFFER_BYTES],
         };
@@ -96,8 +100,10 @@ impl LogPump {
                 Ok(written) => {
                     self.bytes += written as u64;
                     rest = &rest[written..];
+                    self.reserve.log_wrote(written as u64)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if self.reserve.helps_against(&error) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -109,9 +115,10 @@ impl LogPump {
         self.pipe = None;
     }
 
-    /// Takes no more, and brings the log to the disk.
+    /// Takes no more, brings the log to the disk, and leaves what room there is to the words about the run's end.
     pub(super) fn finish(&mut self) -> io::Result<()> {
         self.pipe = None;
+        self.reserve.give_up();
         if self.bytes == 0 {
             return Ok(());
         }

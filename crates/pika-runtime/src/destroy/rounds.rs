@@ -93,7 +93,13 @@ impl<'a> Rounds<'a> {
     }
 
     async fn round(&mut self) -> Result<Round, DestroyError> {
-        let look = self.runtimes.look(&self.client, self.id);
+        let first = self.fruitless == 0;
+        let look = async {
+            match first {
+                true => self.runtimes.look_at_running(&self.client, self.id).await,
+                false => self.runtimes.look(&self.client, self.id).await,
+            }
+        };
         let seen = match tokio::time::timeout_at(self.deadline, look).await {
             Ok(Ok(seen)) => seen,
             Ok(Err(error)) => return Ok(self.cannot_look(&error)),

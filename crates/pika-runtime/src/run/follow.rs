@@ -307,7 +307,8 @@ impl<'a> Follow<'a> {
             return Next::Infrastructure(kind, format!("{what} ({cause})"));
         }
         if guest == GuestSeen::Frozen {
-            return self.pause().await;
+            // Whoever froze it may thaw it any time; there is no hurry to see that.
+            return self.pause_for(PAUSE_MAX).await;
         }
         self.silent += 1;
         if certain || self.silent >= SILENT_MAX {
@@ -332,6 +333,15 @@ impl<'a> Follow<'a> {
     }
 
     async fn pause(&mut self) -> Next {
+        let pause = if self.unreachable_since.is_some() {
+            PAUSE_MAX / 10
+        } else {
+            PAUSE_FIRST * 2u32.pow(self.silent.min(6))
+        };
+        self.pause_for(pause.min(PAUSE_MAX)).await
+    }
+
+    async fn pause_for(&mut self, pause: Duration) -> Next {
         if self
             .limits
             .run_until
@@ -339,13 +349,7 @@ impl<'a> Follow<'a> {
         {
             return Next::TimedOut(RunDeadline::Run);
         }
-        let steps = self.silent.min(6);
-        let pause = if self.unreachable_since.is_some() {
-            PAUSE_MAX / 10
-        } else {
-            PAUSE_FIRST * 2u32.pow(steps)
-        };
-        tokio::time::sleep(pause.min(PAUSE_MAX)).await;
+        tokio::time::sleep(pause).await;
         Next::Again
     }
 
@@ -389,8 +393,21 @@ impl<'a> Follow<'a> {
         }
     }
 
+    /// Whether the instance is frozen now.
+    async fn is_frozen(&mut self) -> bool {
+        let seen = self.runtimes.look(&self.client, &self.runtime.id).await;
+        matches!(seen, Ok(InstanceSeen::Ours(ours)) if ours.power == Power::Frozen)
+    }
+
     /// Ends the run, and takes what is left of its log.
     async fn timed_out(mut self, deadline: RunDeadline) -> Result<RunReport, RunError> {
+        if deadline != RunDeadline::Boot && self.is_frozen().await {
+            let cause = "the instance is frozen, and neither its command nor its runner goes on";
+            return Ok(self.report(RunVerdict::Infrastructure {
+                kind: InfrastructureKind::GuestFrozen,
+                cause: cause.to_owned(),
+            }));
+        }
         let deadlines = &self.runtime.policies().deadlines;
         let after_secs = match deadline {
             RunDeadline::Boot => self.runtime.boot_limit(self.runtimes.config()).as_secs(),

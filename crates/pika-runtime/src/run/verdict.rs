@@ -50,6 +50,8 @@ pub enum InfrastructureKind {
     GuestGone,
     /// The instance is up, but nothing can be executed in it: its init died.
     GuestDied,
+    /// The instance was frozen until the run's time was over, so that its runner could not end the run either.
+    GuestFrozen,
     /// The guest lives and its runner's supervisor is gone or never began.
     RunnerLost,
     /// The runner itself failed and said so; the command's end is unknown.

@@ -28,7 +28,14 @@ where
         exit_code: exit.code(),
         troubles: &summary.troubles,
     };
-    report::write_ended(view.output, &run.details()?, end)?;
+    let mut details = run.details()?;
+    // What a full disk did not take is known all the same.
+    details.record.verdict = Some(summary.verdict);
+    for lane in &mut details.lanes {
+        let ended = (summary.results.iter()).find(|result| result.lane == lane.lane);
+        lane.result = ended.cloned().or(lane.result.take());
+    }
+    report::write_ended(view.output, &details, end)?;
     for trouble in &summary.troubles {
         talk::warn(trouble);
     }

@@ -181,6 +181,9 @@ impl Watcher {
     }
 
     fn look_at_log(&mut self, lane: &str, is_over: bool) {
+        if self.show == Show::Quiet {
+            return;
+        }
         let Some(follower) = self.followed.get_mut(lane) else {
             return;
         };
