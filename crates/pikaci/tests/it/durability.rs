@@ -263,7 +263,7 @@ async fn the_next_run_offers_an_interrupted_one_and_leaves_its_instances() {
         .instance(instance)
         .await
         .expect("the next run left it");
-    expire(&run);
+    expire(&run, "waits");
     let listed = tree.run(&["list"]).await;
     assert!(
         listed
@@ -285,14 +285,14 @@ async fn the_next_run_offers_an_interrupted_one_and_leaves_its_instances() {
 }
 
 /// Makes it so that the run began, and its leases ended, long ago.
-fn expire(run: &std::path::Path) {
+pub(crate) fn expire(run: &std::path::Path, lane: &str) {
     let change = |path: PathBuf, key: &str| {
         let mut record = read(path.clone());
         record[key] = "2026-01-01T00:00:00Z".into();
         std::fs::write(path, record.to_string()).expect("written");
     };
     change(run.join("run.json"), "started_at");
-    change(run.join("jobs/waits/job.json"), "lease_until");
+    change(run.join("jobs").join(lane).join("job.json"), "lease_until");
 }
 
 #[tokio::test]

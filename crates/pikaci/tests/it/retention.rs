@@ -6,6 +6,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::bench_tree::{Tree, lane, without_daemon};
+use crate::durability::expire;
 use crate::program::{send, start, until_logged};
 use crate::written_run::{at, plan, selection, write_run};
 
@@ -143,7 +144,7 @@ async fn gc_removes_artifacts_whose_time_is_over_and_keeps_their_record() {
 }
 
 #[tokio::test]
-async fn gc_removes_what_a_killed_run_left() {
+async fn gc_removes_what_a_killed_run_left_once_its_lease_is_over() {
     let incus = TestIncus::shared().await;
     let tree = Tree::on(&incus, &lane("one", "echo ready; sleep 600", "")).await;
     let nothing = tree.run(&["gc"]).await;
@@ -152,6 +153,14 @@ async fn gc_removes_what_a_killed_run_left() {
     until_logged(&tree, "one", "ready").await;
     send(&child, Signal::KILL);
     child.wait().await.expect("waited for");
+    let offered = tree.run(&["gc"]).await;
+    assert_eq!(offered.assert_code(0).stdout, "nothing to remove\n");
+    assert!(
+        offered.stderr.contains("pikaci resume"),
+        "{}",
+        offered.stderr
+    );
+    expire(&tree.newest_run(), "one");
     let gc = tree.run(&["gc"]).await;
     gc.assert_code(0);
     assert!(
