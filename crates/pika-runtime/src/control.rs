@@ -1,8 +1,9 @@
-//! Owns stop and restart of a runtime that is kept: an agent's, or one that somebody debugs. Only what is ours.
+//! Owns stop, restart and entering of a runtime that is kept: an agent's, or one that somebody debugs. Only what is
+//! ours.
 
 use std::time::Duration;
 
-use pika_incus::{ErrorKind, StateChange, WaitError};
+use pika_incus::{ErrorKind, ExecRequest, ExecSession, StateChange, WaitError};
 
 use crate::id::RuntimeId;
 use crate::observe::{InstanceSeen, LookError, OursSeen, Power};
@@ -60,6 +61,22 @@ pub enum ControlError {
 }
 
 impl Runtimes {
+    /// Starts a command of a person's in a runtime's guest, with its streams. It ends with the session; no verdict
+    /// ever comes from it.
+    ///
+    /// # Errors
+    /// When the instance isn't there, isn't ours, or takes no command.
+    pub async fn enter(
+        &self,
+        id: &RuntimeId,
+        request: &ExecRequest,
+    ) -> Result<ExecSession, ControlError> {
+        self.ours(id).await?;
+        let client = self.client(id.project());
+        let session = client.exec(id.instance_name(), request).await;
+        session.map_err(|error| failed(id, "entered", chain(&error)))
+    }
+
     /// Stops a runtime: asks the guest for `grace`, then ends it. One that is stopped stays so.
     ///
     /// # Errors

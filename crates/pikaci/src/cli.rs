@@ -50,6 +50,8 @@ pub(crate) enum Command {
     Resume(ResumeArguments),
     /// Stop a run: ask the `pikaci` that drives it, or remove what one that died left
     Cancel(CancelArguments),
+    /// Open a shell in an instance set up like a lane's, or run a command there
+    Shell(ShellArguments),
     /// List runs, newest first
     List(ListArguments),
     /// Show a run and its lanes
@@ -180,6 +182,28 @@ pub(crate) struct CancelArguments {
     /// Wait for no command's end, only for the removal of the instances
     #[arg(long)]
     pub(crate) now: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The exit code is that of the shell or of the command. Before one has run it is that of `pikaci` \
+    itself: 2 usage or configuration, 3 infrastructure, 4 timed out, 130 stopped by a signal."
+)]
+pub(crate) struct ShellArguments {
+    /// Lane, by id; its own command does not run, and nothing that it needs does
+    pub(crate) lane: String,
+    /// Take the nightly lanes instead of the branch lanes
+    #[arg(long)]
+    pub(crate) nightly: bool,
+    /// Remove the instance after this time, whoever still works in it
+    #[arg(long, value_name = "DURATION", default_value = "8h")]
+    pub(crate) time: String,
+    /// Take untracked files on these paths though they look like secrets
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) allow_untracked: Vec<String>,
+    /// Command and arguments to run instead of a shell
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
 }
 
 /// Selection by changed paths.

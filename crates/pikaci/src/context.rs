@@ -101,6 +101,10 @@ impl Context {
             Ok(recovered) => recovered.iter().for_each(talk::recovered),
             Err(error) => talk::warn(&jerichoci::engine::chain(&error)),
         }
+        match self.engine.recover_shells(&events).await {
+            Ok(recovered) => recovered.iter().for_each(talk::recovered_shell),
+            Err(error) => talk::warn(&jerichoci::engine::chain(&error)),
+        }
     }
 }
 

@@ -15,6 +15,15 @@ pub(crate) const LOG: &str = "PIKACI_LOG";
 /// Overrides every job's guest role.
 pub(crate) use jerichoci::job::GUEST_ROLE_ENV as GUEST_ROLE;
 
+/// What kind of terminal a shell in an instance is told that it has.
+const TERM: &str = "TERM";
+
+/// The kind of this terminal.
+pub(crate) fn terminal_kind() -> String {
+    let kind = std::env::var(TERM).ok().filter(|kind| !kind.is_empty());
+    kind.unwrap_or_else(|| "xterm".to_owned())
+}
+
 /// A variable's value as a path, if it is set to something.
 pub(crate) fn path(name: &str) -> Option<PathBuf> {
     std::env::var_os(name)

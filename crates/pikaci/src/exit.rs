@@ -29,6 +29,8 @@ pub(crate) enum Exit {
     NothingRan,
     /// Stopped by Ctrl-C or a signal.
     Cancelled,
+    /// What a command that a person ran in an instance ended with. Never a lane's.
+    Command(u8),
 }
 
 impl Exit {
@@ -41,6 +43,7 @@ impl Exit {
             Self::TimedOut => 4,
             Self::NothingRan => 5,
             Self::Cancelled => 130,
+            Self::Command(code) => code,
         }
     }
 

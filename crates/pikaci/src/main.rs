@@ -10,6 +10,7 @@ mod env;
 mod exit;
 mod report;
 mod style;
+mod terminal;
 mod view;
 
 use std::process::ExitCode;
@@ -55,6 +56,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, CommandError> {
         Command::Rerun(arguments) => commands::rerun::rerun(&cli.global, arguments).await,
         Command::Resume(arguments) => commands::resume::resume(&cli.global, &arguments).await,
         Command::Cancel(arguments) => commands::cancel::cancel(&cli.global, &arguments).await,
+        Command::Shell(arguments) => commands::shell::shell(&cli.global, arguments).await,
         Command::List(arguments) => commands::list::list(&cli.global, &arguments).await,
         Command::Status(arguments) => commands::status::status(&cli.global, &arguments).await,
         Command::Logs(arguments) => commands::logs::logs(&cli.global, &arguments).await,

@@ -14,7 +14,7 @@ use crate::cache::{CachePolicy, Trust};
 use crate::record::{JobResult, RunState};
 
 /// How long removals are waited for when a run is to stop at once.
-const REMOVAL_WAIT_AT_ONCE: Duration = Duration::from_secs(15);
+pub(super) const REMOVAL_WAIT_AT_ONCE: Duration = Duration::from_secs(15);
 
 impl Dispatcher<'_> {
     /// Writes the verdict, tells it, then waits for the removals.

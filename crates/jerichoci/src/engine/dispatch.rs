@@ -41,7 +41,7 @@ struct Rested {
     removed: Option<Removed>,
 }
 
-async fn removal_end(removal: JoinHandle<Removed>) -> Removed {
+pub(super) async fn removal_end(removal: JoinHandle<Removed>) -> Removed {
     removal.await.unwrap_or_else(|error| Removed {
         removal: Removal::Unknown {
             why: error.to_string(),

@@ -14,6 +14,7 @@ mod dispatch;
 mod event;
 mod follow;
 mod gc;
+mod hold;
 mod job_task;
 mod live_record;
 mod past;
@@ -39,6 +40,8 @@ pub use cancel::{Cancel, CancelLevel, CancelSource};
 pub use cancel_run::{CancelRunError, Cancelled};
 pub use event::{JobPhase, RunEvent};
 pub use gc::{Garbage, GarbageKind, GcReport};
+pub use hold::{Entry, HoldEnd, HoldRequest};
+pub use pika_runtime::incus::ExecSession;
 pub use recover::Recovered;
 pub use resume::ResumeError;
 pub use run::{RunRequest, RunSummary};
@@ -98,6 +101,9 @@ pub enum EngineError {
     /// A run can't be cancelled.
     #[error(transparent)]
     CancelRun(#[from] CancelRunError),
+    /// No command can be started in an instance.
+    #[error("no command can be started in the instance")]
+    Enter(#[source] Box<pika_runtime::ControlError>),
     /// The run was stopped before it began.
     #[error("cancelled before anything was started")]
     CancelledEarly,
@@ -181,9 +187,11 @@ impl Engine {
         }
     }
 
-    /// Whether some run was begun and not settled, so that [`Engine::recover`] has something to look at.
+    /// Whether some run was begun and not settled, so that [`Engine::recover`] or
+    /// [`Engine::recover_shells`] has something to look at.
     pub fn needs_recovery(&self) -> Result<bool, EngineError> {
-        Ok(!self.store.unsettled()?.is_empty())
+        let shells = self.store.for_shells();
+        Ok(!self.store.unsettled()?.is_empty() || !shells.unsettled()?.is_empty())
     }
 
     /// Marks runs whose process died, offers those that can be taken up, and removes what the others left.

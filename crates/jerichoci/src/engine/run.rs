@@ -118,7 +118,7 @@ impl Engine {
     }
 
     /// Writes down what is to be run, all of it, before anything is created.
-    async fn begin(
+    pub(super) async fn begin(
         &self,
         request: RunRequest,
     ) -> Result<(RunRecord, RunPlan, RunDir, RunLock), EngineError> {
@@ -162,7 +162,12 @@ impl Engine {
     }
 
     /// Ends a run that could not start its first job.
-    async fn give_up(&self, mut record: RunRecord, dir: RunDir, error: EngineError) -> EngineError {
+    pub(super) async fn give_up(
+        &self,
+        mut record: RunRecord,
+        dir: RunDir,
+        error: EngineError,
+    ) -> EngineError {
         record.state = RunState::Finished;
         record.verdict = Some(RunVerdict::Infrastructure);
         record.finished_at = Some(Timestamp::now());

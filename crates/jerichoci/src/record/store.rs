@@ -64,6 +64,9 @@ pub enum StoreError {
 #[derive(Debug, Clone)]
 pub struct RunStore {
     dir: PathBuf,
+    /// Folder of the runs, and of their names while they may have left something.
+    runs: &'static str,
+    pending: &'static str,
 }
 
 impl RunStore {
@@ -71,6 +74,18 @@ impl RunStore {
     pub fn at(root: &Path) -> Self {
         Self {
             dir: root.join(STORE_DIR),
+            runs: "runs",
+            pending: "pending",
+        }
+    }
+
+    /// The store of the instances that people work in. They are kept apart, as none of them is a run; snapshots and
+    /// locks of caches are the same.
+    pub(crate) fn for_shells(&self) -> Self {
+        Self {
+            dir: self.dir.clone(),
+            runs: "shells",
+            pending: "pending-shells",
         }
     }
 
@@ -121,7 +136,7 @@ impl RunStore {
     }
 
     pub(super) fn runs_dir(&self) -> PathBuf {
-        self.dir.join("runs")
+        self.dir.join(self.runs)
     }
 
     fn locks_dir(&self) -> PathBuf {
@@ -129,7 +144,7 @@ impl RunStore {
     }
 
     fn pending_dir(&self) -> PathBuf {
-        self.dir.join("pending")
+        self.dir.join(self.pending)
     }
 
     /// Tells stores apart: a digest of the store's place.
@@ -183,6 +198,17 @@ impl RunStore {
         run.write_plan(plan)?;
         run.write(record)?;
         Ok((run, lock))
+    }
+
+    /// Removes the folder of a run of which nothing is left.
+    pub(crate) fn forget(&self, run: &RunId) -> Result<(), StoreError> {
+        let dir = self.run(run.clone()).dir;
+        match std::fs::remove_dir_all(&dir) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(io("remove", &dir, source))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// All runs, newest first. A folder without a readable record counts if its name is a run id.

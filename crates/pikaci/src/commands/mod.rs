@@ -15,6 +15,7 @@ pub(crate) mod rerun;
 pub(crate) mod resume;
 pub(crate) mod run;
 mod selection;
+pub(crate) mod shell;
 pub(crate) mod status;
 pub(crate) mod why;
 

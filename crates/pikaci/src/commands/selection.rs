@@ -89,7 +89,7 @@ fn nothing_selected(changes: &Changes) -> CommandError {
     )
 }
 
-fn unknown_lane(unknown: &str, lanes: &[Lane], section: Section) -> CommandError {
+pub(super) fn unknown_lane(unknown: &str, lanes: &[Lane], section: Section) -> CommandError {
     let known: Vec<&str> = lanes.iter().map(|lane| lane.id.as_str()).collect();
     let hint = if known.is_empty() {
         "there is none".to_owned()

@@ -45,6 +45,14 @@ pub(crate) fn recovered(recovered: &Recovered) {
     left(recovered);
 }
 
+/// What became of a shell whose process had died.
+pub(crate) fn recovered_shell(recovered: &Recovered) {
+    if recovered.removed > 0 {
+        note("the instance of a shell that was cut off is removed");
+    }
+    left(recovered);
+}
+
 /// What became of a run whose process had died, and that was cancelled.
 pub(crate) fn closed(closed: &Recovered) {
     let removed = removed(closed);

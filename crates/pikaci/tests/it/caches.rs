@@ -7,12 +7,12 @@ use crate::bench_tree::{Tree, lane};
 use crate::gate::{At, Gate, Stop};
 use crate::program::{kill, start, until_logged};
 
-const CACHE: &str = "[caches.note]\nguest_path = \"/cache\"\n";
+pub(crate) const CACHE: &str = "[caches.note]\nguest_path = \"/cache\"\n";
 /// Tells what the cache holds, and leaves the tree's file in it.
 const SCRIPT: &str = "cat /cache/note 2>/dev/null || echo empty; cp hello.txt /cache/note; ! grep -q fails hello.txt";
 
 /// Volumes of this test's owner.
-async fn volumes(incus: &TestIncus) -> Vec<String> {
+pub(crate) async fn volumes(incus: &TestIncus) -> Vec<String> {
     let volumes = incus.client().volumes(POOL).await.expect("listed");
     volumes
         .into_iter()
@@ -21,7 +21,7 @@ async fn volumes(incus: &TestIncus) -> Vec<String> {
         .collect()
 }
 
-async fn remove_volumes(incus: &TestIncus) {
+pub(crate) async fn remove_volumes(incus: &TestIncus) {
     for volume in volumes(incus).await {
         let removed = incus.client().delete_volume(POOL, &volume).await;
         removed.expect("nobody uses it");

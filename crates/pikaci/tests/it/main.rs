@@ -17,6 +17,7 @@ mod repositories;
 mod results;
 mod retention;
 mod scale;
+mod shell;
 mod source;
 mod why;
 mod written_run;
