@@ -1,4 +1,4 @@
-//! The live view: a line for each lane that runs, with phase, elapsed time and last line.
+//! The live view: a line for each lane that runs, with phase, elapsed time and last line, and one for what comes after.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,6 +17,8 @@ const REDRAWS_PER_SEC: u8 = 12;
 pub(super) struct Live {
     all: MultiProgress,
     bars: BTreeMap<String, ProgressBar>,
+    /// Below the lanes.
+    footer: Option<ProgressBar>,
     name_width: usize,
 }
 
@@ -26,6 +28,7 @@ impl Live {
         Self {
             all: MultiProgress::with_draw_target(target),
             bars: BTreeMap::new(),
+            footer: None,
             name_width,
         }
     }
@@ -36,9 +39,13 @@ impl Live {
             padded(lane, self.name_width),
             padded(phase.word(), 8)
         );
-        let all = &self.all;
+        let (all, footer) = (&self.all, &self.footer);
         let bar = self.bars.entry(lane.to_owned()).or_insert_with(|| {
-            let bar = all.add(ProgressBar::new_spinner());
+            let bar = ProgressBar::new_spinner();
+            let bar = match footer {
+                Some(footer) => all.insert_before(footer, bar),
+                None => all.add(bar),
+            };
             // The template is a constant; if it were wrong the plain spinner would do.
             let template = ProgressStyle::with_template(
                 "{spinner:.cyan} {prefix} {elapsed:>4} {wide_msg:.dim}",
@@ -63,24 +70,22 @@ impl Live {
         }
     }
 
-    /// A line of its own while instances are on their way out.
-    pub(super) fn closing(&mut self, count: usize) {
-        let key = String::new();
-        if count == 0 {
-            return self.remove(&key);
+    /// A line below the lanes; none if there is nothing to say.
+    pub(super) fn footer(&mut self, text: &str) {
+        if text.is_empty() {
+            if let Some(footer) = self.footer.take() {
+                footer.finish_and_clear();
+                self.all.remove(&footer);
+            }
+            return;
         }
         let all = &self.all;
-        let bar = self.bars.entry(key).or_insert_with(|| {
+        let footer = self.footer.get_or_insert_with(|| {
             let bar = all.add(ProgressBar::new_spinner());
             bar.enable_steady_tick(TICK);
             bar
         });
-        let what = if count == 1 {
-            "1 instance".to_owned()
-        } else {
-            format!("{count} instances")
-        };
-        bar.set_message(style::paint(style::QUIET, &format!("removing {what}")));
+        footer.set_message(style::paint(style::QUIET, text));
     }
 
     /// A line that stays, above the ones that change.
@@ -93,6 +98,7 @@ impl Live {
         for (_, bar) in std::mem::take(&mut self.bars) {
             bar.finish_and_clear();
         }
+        self.footer("");
         self.all.clear().ok();
     }
 }

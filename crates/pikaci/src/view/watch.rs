@@ -62,6 +62,8 @@ struct Watcher {
     run_dir: PathBuf,
     name_width: usize,
     followed: BTreeMap<String, LogFollower>,
+    /// Lanes that have not been taken up.
+    waiting: BTreeSet<String>,
     removing: BTreeSet<String>,
     verdict_is_known: bool,
 }
@@ -74,6 +76,7 @@ impl Watcher {
             run_dir: PathBuf::new(),
             name_width: 0,
             followed: BTreeMap::new(),
+            waiting: BTreeSet::new(),
             removing: BTreeSet::new(),
             verdict_is_known: false,
         }
@@ -103,6 +106,8 @@ impl Watcher {
                     format!("{} lanes", lanes.len())
                 };
                 self.say(&format!("run {run_id}: {count}"));
+                self.waiting = lanes.into_iter().collect();
+                self.footer();
             }
             RunEvent::Note { text } => self.say(&text),
             RunEvent::Phase { lane, phase } => {
@@ -113,6 +118,8 @@ impl Watcher {
                 if let Some(live) = &mut self.live {
                     live.phase(&lane, phase);
                 }
+                self.waiting.remove(&lane);
+                self.footer();
             }
             RunEvent::Finished { result } => self.finished(&result),
             RunEvent::Artifacts { lane, record } => {
@@ -130,11 +137,11 @@ impl Watcher {
             }
             RunEvent::Verdict { .. } => {
                 self.verdict_is_known = true;
-                self.closing();
+                self.footer();
             }
             RunEvent::Removed { lane, removal } => {
                 self.removing.remove(&lane);
-                self.closing();
+                self.footer();
                 if let Removal::Stuck { why, .. } | Removal::Unknown { why } = removal {
                     self.say(&format!("{lane}: the instance is not removed: {why}"));
                 }
@@ -146,9 +153,11 @@ impl Watcher {
         if result.started_at.is_some() {
             self.removing.insert(result.lane.clone());
         }
+        self.waiting.remove(&result.lane);
         if let Some(live) = &mut self.live {
             live.remove(&result.lane);
         }
+        self.footer();
         let outcome = &result.outcome;
         let mark = if outcome.is_passed() { "+" } else { "-" };
         let word = style::paint(style::of_outcome(outcome), &padded(outcome.word(), 9));
@@ -223,6 +232,11 @@ impl Watcher {
         } else {
             follower.read_lines(&mut take)
         };
+        // Progress that rewrites its line has no whole one.
+        let partial = printable(follower.partial(), false);
+        let last = Some(partial)
+            .filter(|line| !line.trim().is_empty())
+            .or(last);
         if let Err(error) = read {
             let text = format!("{lane}: the log can't be read: {error}");
             self.followed.remove(lane);
@@ -234,9 +248,23 @@ impl Watcher {
         }
     }
 
-    fn closing(&mut self) {
-        if let (true, Some(live)) = (self.verdict_is_known, &mut self.live) {
-            live.closing(self.removing.len());
+    /// What comes after the lanes that run: first those that wait, in the end what is removed.
+    fn footer(&mut self) {
+        let text = if self.verdict_is_known {
+            match self.removing.len() {
+                0 => String::new(),
+                1 => "removing 1 instance".to_owned(),
+                count => format!("removing {count} instances"),
+            }
+        } else {
+            match self.waiting.len() {
+                0 => String::new(),
+                1 => "1 lane waits".to_owned(),
+                count => format!("{count} lanes wait"),
+            }
+        };
+        if let Some(live) = &mut self.live {
+            live.footer(&text);
         }
     }
 
