@@ -60,6 +60,8 @@ pub(crate) enum Command {
     Logs(LogsArguments),
     /// List collected artifacts
     Artifacts(ArtifactsArguments),
+    /// List caches: each generation with its size and age, and what uses it
+    Caches(OutputArguments),
     /// List the lanes of the repository
     Lanes(LanesArguments),
     /// Tell why a lane ran or did not, how it ended, and what became of its instance

@@ -65,6 +65,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, CommandError> {
         }
         Command::Lanes(arguments) => commands::lanes::lanes(&cli.global, &arguments),
         Command::Why(arguments) => commands::why::why(&cli.global, &arguments).await,
+        Command::Caches(arguments) => commands::caches::caches(&cli.global, &arguments).await,
         Command::Gc(arguments) => commands::gc::gc(&cli.global, &arguments).await,
         Command::Prune(arguments) => commands::prune::prune(&cli.global, &arguments).await,
         Command::Doctor(arguments) => commands::doctor::doctor(&cli.global, &arguments).await,

@@ -11,7 +11,7 @@ use super::cancel::{Cancel, CancelLevel};
 use super::event::RunEvent;
 use super::live_record::LiveRecord;
 use super::{Engine, EngineError, chain};
-use crate::cache::{CacheStore, rules};
+use crate::cache::{CacheRow, CacheStore, rules};
 use crate::job::JobSpec;
 use crate::record::{RunLock, StoreError};
 use crate::snapshot::{
@@ -201,6 +201,16 @@ impl Engine {
             let is_removed = |tree: &StoredSnapshot| removed.contains(&tree.manifest);
             Ok(trees.into_iter().filter(is_removed).collect())
         })
+    }
+
+    /// What there is of caches, for people: by cache, the newest generation first.
+    pub async fn cache_rows(&self) -> Result<Vec<CacheRow>, EngineError> {
+        if self.operator.caches.is_empty() {
+            return Ok(Vec::new());
+        }
+        let generations = self.cache_store().await?.list().await;
+        let generations = generations.map_err(|error| EngineError::Cache(Box::new(error)))?;
+        Ok(crate::cache::rows(jiff::Timestamp::now(), &generations))
     }
 
     /// Removes the manifests that no cache was built from.

@@ -1,6 +1,7 @@
 //! One command, one file.
 
 pub(crate) mod artifacts;
+pub(crate) mod caches;
 pub(crate) mod cancel;
 pub(crate) mod completions;
 pub(crate) mod doctor;

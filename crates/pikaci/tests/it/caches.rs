@@ -56,6 +56,39 @@ async fn only_what_a_trusted_lane_left_when_it_passed_is_ever_seen_again() {
         2,
         "the newest generation and the one before"
     );
+    let listed = tree.run(&["caches", "--output", "json"]).await;
+    let listed: serde_json::Value =
+        serde_json::from_str(&listed.assert_code(0).stdout).expect("JSON");
+    let rows: Vec<_> = listed["caches"]
+        .as_array()
+        .expect("rows")
+        .iter()
+        .map(|row| {
+            (
+                row["number"].clone(),
+                row["state"].clone(),
+                row["trust"].clone(),
+                row["newest"].clone(),
+                row["job"].clone(),
+            )
+        })
+        .collect();
+    let row = |number: u64, newest: bool| {
+        (
+            number.into(),
+            "committed".into(),
+            "trusted".into(),
+            newest.into(),
+            "keeps".into(),
+        )
+    };
+    assert_eq!(rows, [row(3, true), row(2, false)]);
+    let shown = tree.run(&["caches"]).await;
+    let shown = &shown.assert_code(0).stdout;
+    assert!(
+        shown.contains("newest") && shown.contains("superseded"),
+        "{shown}"
+    );
     remove_volumes(&incus).await;
     incus.assert_nothing_left().await;
 }
