@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 pub const LINE_BYTES_MAX: usize = 64 * 1024;
 /// Lines of a failed lane's log that are shown with its outcome.
 pub const ERROR_LINES_MAX: usize = 8;
+/// Longest of those lines, in characters; a longer one is cut.
+const ERROR_LINE_CHARS_MAX: usize = 1000;
 /// How much of a log's end is searched for the first error.
 const SEARCHED_BYTES: u64 = 256 * 1024;
 const READ_BYTES: usize = 64 * 1024;
@@ -155,7 +157,7 @@ fn is_colour(sequence: &str) -> bool {
 }
 
 /// The lines that most likely say what went wrong: from the first that looks like an error on, or the last
-/// ones. At most `lines_max`; empty if there is no log.
+/// ones. At most `lines_max`, and none longer than a person reads; empty if there is no log.
 pub fn first_error_lines(log: &Path, lines_max: usize) -> Vec<String> {
     let Ok(text) = read_end(log) else {
         return Vec::new();
@@ -169,7 +171,20 @@ pub fn first_error_lines(log: &Path, lines_max: usize) -> Vec<String> {
         .iter()
         .position(|line| looks_like_error(line))
         .unwrap_or(lines.len().saturating_sub(lines_max));
-    lines.into_iter().skip(from).take(lines_max).collect()
+    lines
+        .into_iter()
+        .skip(from)
+        .take(lines_max)
+        .map(cut)
+        .collect()
+}
+
+fn cut(mut line: String) -> String {
+    if let Some((at, _)) = line.char_indices().nth(ERROR_LINE_CHARS_MAX) {
+        line.truncate(at);
+        line.push('…');
+    }
+    line
 }
 
 fn read_end(log: &Path) -> std::io::Result<Vec<u8>> {
@@ -294,6 +309,9 @@ mod tests {
         std::fs::write(&path, "1\n2\n3\n4\n").expect("written");
         assert_eq!(first_error_lines(&path, 2), ["3", "4"]);
         assert!(first_error_lines(&dir.path().join("none"), 2).is_empty());
+        std::fs::write(&path, "é".repeat(ERROR_LINE_CHARS_MAX + 1)).expect("written");
+        let expected = format!("{}…", "é".repeat(ERROR_LINE_CHARS_MAX));
+        assert_eq!(first_error_lines(&path, 2), [expected]);
     }
 
     proptest::proptest! {

@@ -419,7 +419,8 @@ pub(crate) fn classify_operation(message: &str) -> ErrorKind {
 fn classify_words(message: &str) -> Option<ErrorKind> {
     let text = message.to_ascii_lowercase();
     let has = |phrase: &str| text.contains(phrase);
-    if has("shutting down") {
+    // A daemon that ends closes its database before its socket.
+    if has("shutting down") || has("database is closed") {
         Some(ErrorKind::ShuttingDown)
     } else if has("already exists") || has("unique constraint failed") || has("already in use by") {
         Some(ErrorKind::Conflict)
@@ -467,6 +468,8 @@ mod tests {
         assert_eq!(kind(403, "not authorized"), ErrorKind::Forbidden);
         assert_eq!(kind(401, "not authenticated"), ErrorKind::Unauthorized);
         assert_eq!(kind(503, "Shutting down"), ErrorKind::ShuttingDown);
+        let closed = "Failed to begin transaction: sql: database is closed";
+        assert_eq!(kind(500, closed), ErrorKind::ShuttingDown);
         assert_eq!(kind(503, "Daemon is starting up"), ErrorKind::Server);
         assert_eq!(kind(500, "disk on fire"), ErrorKind::Server);
         assert_eq!(kind(302, ""), ErrorKind::Protocol);
