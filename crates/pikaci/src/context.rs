@@ -101,6 +101,12 @@ impl Context {
             Ok(recovered) => recovered.iter().for_each(talk::recovered),
             Err(error) => talk::warn(&jerichoci::engine::chain(&error)),
         }
+        self.settle_shells().await;
+    }
+
+    /// Removes what shells left whose process died, and says so on stderr.
+    pub(crate) async fn settle_shells(&self) {
+        let (events, _unheard) = mpsc::unbounded_channel::<RunEvent>();
         match self.engine.recover_shells(&events).await {
             Ok(recovered) => recovered.iter().for_each(talk::recovered_shell),
             Err(error) => talk::warn(&jerichoci::engine::chain(&error)),

@@ -13,8 +13,9 @@ use serde::Serialize;
 
 use super::engine::{Engine, PlaceOptions, lane};
 use super::figures::{Figures, Target, figures, shown, told};
+use super::millis;
 use super::place::Place;
-use super::{Output, millis};
+use super::reporting::Reporting;
 use crate::host;
 
 /// A job waits so long at most, at the median.
@@ -31,14 +32,10 @@ pub(crate) struct CloneOptions {
     /// Measured clones of each way; one more of each comes first and doesn't count
     #[arg(long, default_value_t = 11, value_parser = clap::value_parser!(u16).range(3..=1000))]
     runs: u16,
-    /// What stdout carries
-    #[arg(long, value_enum, default_value_t = Output::Human)]
-    output: Output,
     #[command(flatten)]
     place: PlaceOptions,
-    /// Fail when a target is missed
-    #[arg(long)]
-    strict: bool,
+    #[command(flatten)]
+    reporting: Reporting,
 }
 
 /// What `--output json` prints.
@@ -54,7 +51,6 @@ struct Document {
     targets: Vec<Target>,
 }
 
-#[expect(clippy::print_stdout, reason = "a command line prints its result")]
 pub(super) fn run(root: &Path, options: &CloneOptions) -> Result<()> {
     let place = options.place.place()?;
     let pikaci = options.place.program(root)?;
@@ -74,14 +70,8 @@ pub(super) fn run(root: &Path, options: &CloneOptions) -> Result<()> {
     let measured = measure(&place, &engine, options, files);
     runtime.block_on(remove_volumes(&place, &engine.owner()))?;
     let document = measured?;
-    match options.output {
-        Output::Human => println!("{}", table(&document)),
-        Output::Json => println!("{}", serde_json::to_string_pretty(&document)?),
-    }
-    if options.strict && document.targets.iter().any(|target| !target.met) {
-        bail!("a target is missed");
-    }
-    Ok(())
+    let met = document.targets.iter().all(|target| target.met);
+    options.reporting.tell(&table(&document), &document, met)
 }
 
 fn measure(place: &Place, engine: &Engine, options: &CloneOptions, files: u32) -> Result<Document> {

@@ -11,9 +11,9 @@ use pikahut::stack;
 use serde::Serialize;
 use serde_json::json;
 
-use super::Output;
 use super::engine::{Engine, PlaceOptions, Ran, lane};
 use super::figures::{Target, told};
+use super::reporting::Reporting;
 use crate::host;
 
 /// Every job of this many fails, with this exit code.
@@ -34,14 +34,10 @@ pub(crate) struct JobsOptions {
     /// Jobs at once
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
     jobs: u16,
-    /// What stdout carries
-    #[arg(long, value_enum, default_value_t = Output::Human)]
-    output: Output,
     #[command(flatten)]
     place: PlaceOptions,
-    /// Fail when a target is missed
-    #[arg(long)]
-    strict: bool,
+    #[command(flatten)]
+    reporting: Reporting,
 }
 
 /// What `--output json` prints.
@@ -63,7 +59,6 @@ struct Process {
     descriptors: usize,
 }
 
-#[expect(clippy::print_stdout, reason = "a command line prints its result")]
 pub(super) fn run(root: &Path, options: &JobsOptions) -> Result<()> {
     let place = options.place.place()?;
     let pikaci = options.place.program(root)?;
@@ -85,14 +80,8 @@ pub(super) fn run(root: &Path, options: &JobsOptions) -> Result<()> {
         bail!("the run left behind: {}", left.join(", "));
     }
     let document = document(options, &ran);
-    match options.output {
-        Output::Human => println!("{}", table(&document)),
-        Output::Json => println!("{}", serde_json::to_string_pretty(&document)?),
-    }
-    if options.strict && document.targets.iter().any(|target| !target.met) {
-        bail!("a target is missed");
-    }
-    Ok(())
+    let met = document.targets.iter().all(|target| target.met);
+    options.reporting.tell(&table(&document), &document, met)
 }
 
 fn name_of(n: u16) -> String {

@@ -12,11 +12,11 @@ use futures_util::StreamExt as _;
 use pika_incus::ExecRequest;
 use serde::Serialize;
 
-use super::Output;
 use super::engine::{Engine, PlaceOptions, lane};
 use super::figures::{Figures, Target, figures, shown, told};
 use super::millis;
 use super::place::{Instance, Place};
+use super::reporting::Reporting;
 use crate::host;
 
 /// The job may take so many times what the raw exec takes, at the median.
@@ -37,14 +37,10 @@ pub(crate) struct LogsOptions {
     /// Measured runs of each way; one more of each comes first and doesn't count
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
     runs: u16,
-    /// What stdout carries
-    #[arg(long, value_enum, default_value_t = Output::Human)]
-    output: Output,
     #[command(flatten)]
     place: PlaceOptions,
-    /// Fail when a target is missed
-    #[arg(long)]
-    strict: bool,
+    #[command(flatten)]
+    reporting: Reporting,
 }
 
 /// What `--output json` prints.
@@ -72,7 +68,6 @@ struct Report {
     peak_kib: u64,
 }
 
-#[expect(clippy::print_stdout, reason = "a command line prints its result")]
 pub(super) fn run(root: &Path, options: &LogsOptions) -> Result<()> {
     let place = options.place.place()?;
     let pikaci = options.place.program(root)?;
@@ -98,14 +93,8 @@ pub(super) fn run(root: &Path, options: &LogsOptions) -> Result<()> {
         }
     }
     let document = document(options, bytes, report);
-    match options.output {
-        Output::Human => println!("{}", table(&document)),
-        Output::Json => println!("{}", serde_json::to_string_pretty(&document)?),
-    }
-    if options.strict && document.targets.iter().any(|target| !target.met) {
-        bail!("a target is missed");
-    }
-    Ok(())
+    let met = document.targets.iter().all(|target| target.met);
+    options.reporting.tell(&table(&document), &document, met)
 }
 
 /// The same command by a bare exec, its output counted.

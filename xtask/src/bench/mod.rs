@@ -11,6 +11,7 @@ mod jobs;
 mod logs;
 mod parallel;
 mod place;
+mod reporting;
 mod snapshot;
 mod table;
 mod ways;
@@ -18,11 +19,12 @@ mod ways;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
-use clap::{Args, Subcommand, ValueEnum};
+use anyhow::Result;
+use clap::{Args, Subcommand};
 
 use crate::host;
 use engine::PlaceOptions;
+use reporting::Reporting;
 use table::Report;
 use ways::{Taken, Way};
 
@@ -49,22 +51,10 @@ pub(crate) struct LaunchOptions {
     /// Measured runs of each way; one more of each comes first and doesn't count
     #[arg(long, default_value_t = 11, value_parser = clap::value_parser!(u16).range(3..=1000))]
     runs: u16,
-    /// What stdout carries
-    #[arg(long, value_enum, default_value_t = Output::Human)]
-    output: Output,
     #[command(flatten)]
     place: PlaceOptions,
-    /// Fail when a target is missed
-    #[arg(long)]
-    strict: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// A table
-    Human,
-    /// One JSON document
-    Json,
+    #[command(flatten)]
+    reporting: Reporting,
 }
 
 /// Runs a measurement.
@@ -79,7 +69,6 @@ pub(crate) fn run(root: &Path, bench: &Bench) -> Result<()> {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "a command line prints its result")]
 fn launch(root: &Path, options: &LaunchOptions) -> Result<()> {
     let place = options.place.place()?;
     let pikaci = options.place.program(root)?;
@@ -94,14 +83,10 @@ fn launch(root: &Path, options: &LaunchOptions) -> Result<()> {
             }
         }
     }
-    match options.output {
-        Output::Human => println!("{}", report.table()),
-        Output::Json => println!("{}", serde_json::to_string_pretty(&report.document())?),
-    }
-    if options.strict && !report.targets_met() {
-        bail!("a target is missed");
-    }
-    Ok(())
+    let (table, document) = (report.table(), report.document());
+    options
+        .reporting
+        .tell(&table, &document, report.targets_met())
 }
 
 /// A duration in milliseconds.

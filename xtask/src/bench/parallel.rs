@@ -13,8 +13,9 @@ use serde::Serialize;
 
 use super::engine::{Engine, PlaceOptions, lane};
 use super::figures::{Figures, Target, figures, shown, told};
+use super::millis;
 use super::place::{Instance, Place};
-use super::{Output, millis};
+use super::reporting::Reporting;
 use crate::host;
 
 const LANES: usize = 4;
@@ -27,14 +28,10 @@ pub(crate) struct ParallelOptions {
     /// Measured runs of each way; one more of each comes first and doesn't count
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     runs: u16,
-    /// What stdout carries
-    #[arg(long, value_enum, default_value_t = Output::Human)]
-    output: Output,
     #[command(flatten)]
     place: PlaceOptions,
-    /// Fail when a target is missed
-    #[arg(long)]
-    strict: bool,
+    #[command(flatten)]
+    reporting: Reporting,
 }
 
 /// What a lane does for a second.
@@ -64,7 +61,6 @@ struct Row {
     of_script: f64,
 }
 
-#[expect(clippy::print_stdout, reason = "a command line prints its result")]
 pub(super) fn run(root: &Path, options: &ParallelOptions) -> Result<()> {
     let place = options.place.place()?;
     let pikaci = options.place.program(root)?;
@@ -99,14 +95,8 @@ pub(super) fn run(root: &Path, options: &ParallelOptions) -> Result<()> {
         targets: rows.iter().map(Row::target).collect(),
         rows,
     };
-    match options.output {
-        Output::Human => println!("{}", table(&document)),
-        Output::Json => println!("{}", serde_json::to_string_pretty(&document)?),
-    }
-    if options.strict && document.targets.iter().any(|target| !target.met) {
-        bail!("a target is missed");
-    }
-    Ok(())
+    let met = document.targets.iter().all(|target| target.met);
+    options.reporting.tell(&table(&document), &document, met)
 }
 
 impl Second {

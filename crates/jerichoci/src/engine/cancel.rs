@@ -1,5 +1,7 @@
 //! Asking a run to stop: once cleanly, twice at once.
 
+use std::time::Duration;
+
 use tokio::sync::watch;
 
 /// How much a run is asked to stop.
@@ -69,6 +71,13 @@ impl Cancel {
     /// Who asks.
     pub fn by(&self) -> &str {
         &self.by
+    }
+
+    /// Returns when stopping at once was asked for and `wait` has gone by since: whoever waits for something else may
+    /// wait no longer then.
+    pub(super) async fn at_once_for(mut self, wait: Duration) {
+        self.reached(CancelLevel::AtOnce).await;
+        tokio::time::sleep(wait).await;
     }
 
     /// Returns once at least `level` is asked; never if nobody can ask any more.

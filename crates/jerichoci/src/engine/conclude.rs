@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::cancel::CancelLevel;
 use super::dispatch::Dispatcher;
 use super::event::RunEvent;
 use super::run::RunSummary;
@@ -76,11 +75,8 @@ impl Dispatcher<'_> {
     }
 
     async fn await_removals(&mut self) {
-        let mut cancel = self.cancel.clone();
-        let mut at_once = std::pin::pin!(async move {
-            cancel.reached(CancelLevel::AtOnce).await;
-            tokio::time::sleep(REMOVAL_WAIT_AT_ONCE).await;
-        });
+        let at_once = self.cancel.clone().at_once_for(REMOVAL_WAIT_AT_ONCE);
+        let mut at_once = std::pin::pin!(at_once);
         while !self.removals.is_empty() {
             tokio::select! {
                 Some(removed) = self.removals.join_next() => self.take_removal(removed),

@@ -16,7 +16,7 @@ use super::past::Past;
 use super::prepare::SnapshotTicket;
 use super::removal::Removed;
 use super::schedule::{Decision, Schedule};
-use super::{Engine, EngineError, blocking, job_task};
+use super::{Engine, EngineError, blocking, job_task, removal};
 use crate::cache::{CacheStore, Trust};
 use crate::job::JobSpec;
 use crate::outcome::JobOutcome;
@@ -319,29 +319,18 @@ impl<'a> Dispatcher<'a> {
         &mut self,
         removed: Result<(String, Removed), tokio::task::JoinError>,
     ) {
-        let removed = removed.map(|(lane, removed)| {
-            let troubles = removed.troubles.iter();
-            self.troubles
-                .extend(troubles.map(|trouble| trouble_of(&lane, trouble)));
-            (lane, removed.removal)
-        });
-        match removed {
-            Ok((_, removal)) if removal.is_clean() => {}
-            Ok((lane, Removal::Stuck { why, remedy })) => {
-                self.troubles.push(format!(
-                    "the instance of lane {lane} can't be removed: {why}; run: {remedy}"
-                ));
+        let (lane, removed) = match removed {
+            Ok(removed) => removed,
+            Err(error) => {
+                let text = format!("a removal ended early: {error}");
+                return self.troubles.push(text);
             }
-            Ok((lane, Removal::Unknown { why })) => {
-                let text =
-                    format!("whether the instance of lane {lane} is gone is not known: {why}");
-                self.troubles
-                    .push(format!("{text}; the next command looks again"));
-            }
-            Ok((_, Removal::Destroyed | Removal::Gone)) => {}
-            Err(error) => self
-                .troubles
-                .push(format!("a removal ended early: {error}")),
-        }
+        };
+        let troubles = removed.troubles.iter();
+        self.troubles
+            .extend(troubles.map(|trouble| trouble_of(&lane, trouble)));
+        let whose = format!("the instance of lane {lane}");
+        self.troubles
+            .extend(removal::trouble_of(&removed.removal, &whose));
     }
 }

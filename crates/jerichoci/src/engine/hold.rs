@@ -17,7 +17,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::cancel::{Cancel, CancelLevel};
+use super::cancel::Cancel;
 use super::conclude::REMOVAL_WAIT_AT_ONCE;
 use super::dispatch::removal_end;
 use super::event::{JobPhase, RunEvent};
@@ -26,7 +26,7 @@ use super::live_record::LiveRecord;
 use super::past::Past;
 use super::prepare::{SnapshotTicket, bases};
 use super::recover::Recovered;
-use super::removal::Removed;
+use super::removal::{Removed, trouble_of};
 use super::run::{RunRequest, note_source};
 use super::{Capacity, Engine, EngineError, blocking, recover};
 use crate::cache::Trust;
@@ -258,7 +258,7 @@ impl Holding<'_> {
         })?;
         let mut troubles = end.troubles;
         troubles.extend(self.remove(end.removal).await?);
-        // It ends with the last sender of events.
+        // With it goes whoever still waits for the environment: the holder may have ended before it told any.
         listening.abort();
         Ok(HoldEnd {
             outcome: end.result.outcome,
@@ -271,11 +271,7 @@ impl Holding<'_> {
         &self,
         removal: Option<JoinHandle<Removed>>,
     ) -> Result<Vec<String>, EngineError> {
-        let mut cancel = self.cancel.clone();
-        let at_once = async {
-            cancel.reached(CancelLevel::AtOnce).await;
-            tokio::time::sleep(REMOVAL_WAIT_AT_ONCE).await;
-        };
+        let at_once = self.cancel.clone().at_once_for(REMOVAL_WAIT_AT_ONCE);
         let removed = match removal {
             None => None,
             Some(removal) => tokio::select! {
@@ -283,19 +279,12 @@ impl Holding<'_> {
                 () = at_once => Some(Removal::Unknown { why: "it is still being removed".to_owned() }),
             },
         };
-        match removed {
-            Some(Removal::Stuck { why, remedy }) => Ok(vec![format!(
-                "the instance can't be removed: {why}; run: {remedy}"
-            )]),
-            Some(Removal::Unknown { why }) => Ok(vec![format!(
-                "whether the instance is gone is not known: {why}; the next command looks again"
-            )]),
-            None | Some(Removal::Destroyed | Removal::Gone) => {
-                self.engine.store.settle(&self.dir.id)?;
-                self.engine.store.forget(&self.dir.id)?;
-                Ok(Vec::new())
-            }
+        let trouble = removed.and_then(|removal| trouble_of(&removal, "the instance"));
+        if trouble.is_none() {
+            self.engine.store.settle(&self.dir.id)?;
+            self.engine.store.forget(&self.dir.id)?;
         }
+        Ok(Vec::from_iter(trouble))
     }
 }
 

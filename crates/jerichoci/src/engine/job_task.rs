@@ -297,14 +297,9 @@ impl JobTask {
         // The creation goes on in a task of its own, so it is waited for: removing first could remove
         // nothing and leave what is made a moment later.
         self.phase(JobPhase::Stopping);
-        let mut cancel = self.cancel.clone();
-        let at_once = async {
-            cancel.reached(CancelLevel::AtOnce).await;
-            tokio::time::sleep(START_WAIT_AT_ONCE).await;
-        };
         tokio::select! {
             _ = &mut ensure => {}
-            () = at_once => {}
+            () = self.cancel.clone().at_once_for(START_WAIT_AT_ONCE) => {}
         }
         Err(Start::Failed(self.cancelled()))
     }

@@ -30,6 +30,19 @@ pub(super) struct CacheEnds {
     pub(super) at_end: AtEnd,
 }
 
+/// What is to be told of an instance that is not known to be gone; `whose` begins the sentence.
+pub(super) fn trouble_of(removal: &Removal, whose: &str) -> Option<String> {
+    match removal {
+        Removal::Destroyed | Removal::Gone => None,
+        Removal::Stuck { why, remedy } => {
+            Some(format!("{whose} can't be removed: {why}; run: {remedy}"))
+        }
+        Removal::Unknown { why } => Some(format!(
+            "whether {whose} is gone is not known: {why}; the next command looks again"
+        )),
+    }
+}
+
 /// Removes the instance, then commits or discards what the job wrote to its caches, writes what became of it all, and
 /// tells it.
 pub(super) async fn remove(

@@ -1,5 +1,7 @@
 //! `pikaci cancel`
 
+use std::time::Duration;
+
 use jerichoci::engine::{CancelLevel, Cancelled, RunEvent};
 use jerichoci::outcome::RunVerdict;
 use tokio::sync::mpsc;
@@ -9,6 +11,9 @@ use crate::context::Context;
 use crate::exit::{CommandError, Exit};
 use crate::style;
 use crate::view::talk;
+
+/// How long a process that was asked to stop is waited for: past a start, the grace of its commands and removals.
+const STOP_LIMIT: Duration = Duration::from_secs(600);
 
 pub(crate) async fn cancel(
     global: &Global,
@@ -29,7 +34,20 @@ pub(crate) async fn cancel(
     match engine.cancel_run(&run, level, &events).await? {
         Cancelled::Asked { pid } => {
             talk::note(&format!("run {}: process {pid} was asked to stop", run.id));
-            match engine.until_undriven(&run).await? {
+            let stopped = tokio::time::timeout(STOP_LIMIT, engine.until_undriven(&run)).await;
+            let Ok(stopped) = stopped else {
+                let message = format!(
+                    "run {}: process {pid} was asked to stop and has not within {} min",
+                    run.id,
+                    STOP_LIMIT.as_secs() / 60
+                );
+                let remedy = format!(
+                    "`pikaci cancel --now {0}` waits for no command; if it hangs, `kill -9 {pid}`, then `pikaci cancel {0}`",
+                    run.id
+                );
+                return Err(CommandError::new(Exit::Infrastructure, message).with_hint(remedy));
+            };
+            match stopped? {
                 Some(RunVerdict::Cancelled) => {
                     talk::note(&format!("run {} is cancelled", run.id));
                     Ok(Exit::Passed)

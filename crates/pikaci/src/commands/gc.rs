@@ -23,6 +23,7 @@ struct GcDocument<'a> {
 
 pub(crate) async fn gc(global: &Global, arguments: &OutputArguments) -> Result<Exit, CommandError> {
     let context = Context::open(global)?;
+    context.settle_shells().await;
     let report = context.engine.gc().await;
     report.recovered.iter().for_each(talk::recovered);
     match arguments.output {

@@ -102,19 +102,18 @@ async fn signals_end_it_and_what_a_kill_leaves_goes_with_the_next_command() {
         ended(child).await.assert_code(130);
         incus.assert_nothing_left().await;
     }
-    let mut child = start(&tree, &forever);
-    until_running(&tree).await;
-    send(&child, Signal::KILL);
-    child.wait().await.expect("waited for");
-    let listed = tree.run(&["list"]).await;
-    assert!(
-        listed
-            .stderr
-            .contains("a shell that was cut off is removed"),
-        "{}",
-        listed.stderr
-    );
-    incus.assert_nothing_left().await;
+    for next in ["list", "gc"] {
+        let mut child = start(&tree, &forever);
+        until_running(&tree).await;
+        send(&child, Signal::KILL);
+        child.wait().await.expect("waited for");
+        let told = tree.run(&[next]).await.stderr;
+        assert!(
+            told.contains("a shell that was cut off is removed"),
+            "{next}: {told}"
+        );
+        incus.assert_nothing_left().await;
+    }
 }
 
 #[tokio::test]

@@ -9,11 +9,11 @@ mod trees;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 
-use super::Output;
 use super::place::{self, Folder};
+use super::reporting::Reporting;
 use report::Report;
 use trees::{Trees, Way};
 
@@ -29,21 +29,16 @@ pub(crate) struct SnapshotOptions {
     /// Measured runs of each way; one more of each comes first and doesn't count
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     runs: u16,
-    /// What stdout carries
-    #[arg(long, value_enum, default_value_t = Output::Human)]
-    output: Output,
     /// The example `snapshot` of jerichoci, built already; without it a release build is made
     #[arg(long, value_name = "FILE")]
     helper: Option<PathBuf>,
     /// Where the trees are made and removed; without it the system's folder for such things
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Fail when a target is missed
-    #[arg(long)]
-    strict: bool,
+    #[command(flatten)]
+    reporting: Reporting,
 }
 
-#[expect(clippy::print_stdout, reason = "a command line prints its result")]
 pub(super) fn run(root: &Path, options: &SnapshotOptions) -> Result<()> {
     let helper = match &options.helper {
         Some(file) => file.clone(),
@@ -68,12 +63,8 @@ pub(super) fn run(root: &Path, options: &SnapshotOptions) -> Result<()> {
             }
         }
     }
-    match options.output {
-        Output::Human => println!("{}", report.table()),
-        Output::Json => println!("{}", serde_json::to_string_pretty(&report.document())?),
-    }
-    if options.strict && !report.targets_met() {
-        bail!("a target is missed");
-    }
-    Ok(())
+    let (table, document) = (report.table(), report.document());
+    options
+        .reporting
+        .tell(&table, &document, report.targets_met())
 }
