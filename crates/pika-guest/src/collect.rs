@@ -11,8 +11,10 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Instant;
 
 use pika_cloud::record::{CollectSummary, RefusedFile};
+use rustix::event::{PollFd, PollFlags};
 use tar::{Builder, EntryType, Header};
 
 use crate::files::{Dir, FileError};
@@ -20,6 +22,9 @@ use crate::glob::Glob;
 use crate::layout::{
     ARTIFACTS_DIR, EVENTS_FILE, GUEST_LOG_FILE, LOGS_DIR, Layout, RESULT_FILE, STATUS_FILE,
 };
+use crate::run_state;
+use crate::supervise::LAST_WORDS_LIMIT;
+use crate::wait::poll_until;
 
 /// Names that one collection looks at, at most.
 pub const NAMES_MAX: u64 = 1_000_000;
@@ -68,6 +73,7 @@ pub fn collect(
     };
     // What says how the run ended comes first, so that no amount of artifacts crowds it out.
     if wanted.result {
+        wait_for_last_words(layout);
         for name in [RESULT_FILE, STATUS_FILE, EVENTS_FILE] {
             archive.add_named(&state, name, Path::new(name))?;
         }
@@ -95,6 +101,21 @@ pub fn collect(
         .flush()
         .map_err(CollectError::Write)?;
     Ok(archive.summary)
+}
+
+/// Waits for a supervisor that has told how its run ended and still says so in the lifecycle files.
+fn wait_for_last_words(layout: &Layout) {
+    let ending = || {
+        let private = Dir::open(&layout.private_dir).ok()?;
+        let run = run_state::read_run(&private).ok()??;
+        run_state::read_record(&private, &run.nonce).ok()??;
+        run.supervisor().ok()?
+    };
+    if let Some(supervisor) = ending() {
+        let mut fds = [PollFd::new(&supervisor, PollFlags::IN)];
+        // Whatever this comes to, what is there is what is collected.
+        let _ready = poll_until(&mut fds, Some(Instant::now() + LAST_WORDS_LIMIT));
+    }
 }
 
 /// The archive while it grows.

@@ -145,6 +145,16 @@ impl Dir {
 
     /// Replaces a file: a temporary one is written and synced, then renamed over it.
     pub fn write(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), FileError> {
+        self.replace(name, bytes, mode, true)
+    }
+
+    /// As [`Dir::write`], for what is of no use once the power is gone. Whoever reads it finds the old bytes or the new
+    /// ones, whatever process dies; after a power loss it may be empty.
+    pub fn write_unsynced(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), FileError> {
+        self.replace(name, bytes, mode, false)
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8], mode: u32, synced: bool) -> Result<(), FileError> {
         let temporary = format!(".{name}.tmp");
         self.remove(&temporary)?;
         let path = self.path.join(&temporary);
@@ -154,8 +164,18 @@ impl Dir {
             path: path.clone(),
             source,
         })?;
-        fsync(&file).map_err(failed("sync", &path))?;
+        if synced {
+            fsync(&file).map_err(failed("sync", &path))?;
+        }
         renameat(&self.fd, temporary.as_str(), &self.fd, name).map_err(failed("rename", &path))
+    }
+
+    /// Brings a file to the disk.
+    pub fn sync(&self, name: &str) -> Result<(), FileError> {
+        match self.open_file(name)? {
+            Some(file) => fsync(&file).map_err(failed("sync", &self.path.join(name))),
+            None => Err(failed("sync", &self.path.join(name))(Errno::NOENT)),
+        }
     }
 
     /// Makes a new file, to write at its end; it is an error if the name is taken.

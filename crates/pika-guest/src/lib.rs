@@ -21,6 +21,7 @@ pub mod error_text;
 pub mod files;
 pub mod followers;
 pub mod glob;
+pub mod init;
 pub mod job;
 pub mod layout;
 pub mod lifecycle_cli;

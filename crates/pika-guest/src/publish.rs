@@ -1,6 +1,6 @@
 //! Owns the lifecycle files in the state directory: events, status, result.
 //!
-//! Every write is whole or not there. The lock that orders writers is in the runner's own directory, where a job
+//! Every write is whole or not there, and the result and the status that says so are on the disk. The lock that orders writers is in the runner's own directory, where a job
 //! can't hold it.
 
 use std::io::Write;
@@ -83,9 +83,14 @@ impl Publisher {
             boot_id: Some(self.boot_id.clone()),
             details,
         };
-        Ok(self
-            .state
-            .write(STATUS_FILE, &encode_status(&status)?, 0o644)?)
+        let bytes = encode_status(&status)?;
+        let written = match state.is_terminal() {
+            true => self.state.write(STATUS_FILE, &bytes, 0o644),
+            // What is so while a guest runs is not so any more once the power is gone, and the next boot has a directory
+            // of its own; a disk that is busy with the boot would keep the command waiting.
+            false => self.state.write_unsynced(STATUS_FILE, &bytes, 0o644),
+        };
+        Ok(written?)
     }
 
     /// Appends one event. Its number is the one after the last event's of this boot.
@@ -111,15 +116,19 @@ impl Publisher {
         };
         let line = encode_event(&event)?;
         // Not synced: the line outlives every process, and where the power goes the stream ends earlier, as at a torn
-        // line. Result and status, which decide, are synced.
+        // line. The result and the last status, which decide, are synced.
         file.write_all(&line).map_err(PublishError::Events)
     }
 
-    /// Writes the result; the status that says so comes after it.
+    /// Writes the result for whoever reads it now. [`Publisher::sync_result`] and the status that says so come after it.
     pub fn result(&self, result: &LifecycleResult) -> Result<(), PublishError> {
-        Ok(self
-            .state
-            .write(RESULT_FILE, &encode_result(result)?, 0o644)?)
+        let bytes = encode_result(result)?;
+        Ok(self.state.write_unsynced(RESULT_FILE, &bytes, 0o644)?)
+    }
+
+    /// Brings the result to the disk.
+    pub fn sync_result(&self) -> Result<(), PublishError> {
+        Ok(self.state.sync(RESULT_FILE)?)
     }
 
     /// Reads the end of the stream. A torn last line is cut off; a stream that nobody can read starts anew.

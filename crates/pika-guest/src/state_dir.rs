@@ -18,6 +18,7 @@ use rustix::mount::{MountFlags, mount_bind, mount_remount};
 
 use crate::clock;
 use crate::files::{Dir, FileError, proc_path};
+use crate::init::MOUNTED_MARKER;
 use crate::layout::{ARTIFACTS_DIR, CURRENT_BOOT_FILE, LOGS_DIR, Layout, REQUEST_FILE};
 use crate::wait;
 
@@ -113,7 +114,8 @@ pub fn ensure(layout: &Layout) -> Result<StateDir, StateDirError> {
         let path = layout.state_dir.join(ARTIFACTS_DIR);
         bind(&early, &Dir::open(&path)?, &path, MountFlags::empty())?;
     }
-    backing.write(CURRENT_BOOT_FILE, format!("{boot_id}\n").as_bytes(), 0o600)?;
+    // Where the power goes, what this boot wrote is not told apart from what it did not come to: no boot is current.
+    backing.write_unsynced(CURRENT_BOOT_FILE, format!("{boot_id}\n").as_bytes(), 0o600)?;
     let state = Dir::open(&layout.state_dir)?;
     Ok(StateDir {
         state,
@@ -159,7 +161,7 @@ pub fn prune(layout: &Layout) -> Result<usize, StateDirError> {
     Ok(old)
 }
 
-/// Waits until systemd has mounted what it mounts first: `/run`, `/dev/shm` and the like, over which a command must not
+/// Waits until what comes first in a boot is mounted: `/run`, `/dev/shm` and the like, over which a command must not
 /// have begun. An init other than systemd need not do so, and isn't waited for long.
 fn wait_for_run(run_dir: &Path, limit: Duration) -> Result<(), StateDirError> {
     if run_dir != Path::new("/run") {
@@ -171,8 +173,11 @@ fn wait_for_run(run_dir: &Path, limit: Duration) -> Result<(), StateDirError> {
             let magic = u64::try_from(facts.f_type).unwrap_or_default();
             magic == TMPFS_MAGIC || magic == RAMFS_MAGIC
         });
-        // systemd makes it right after those mounts; it is how others know that systemd runs.
-        let mounted = on_tmpfs && Path::new("/run/systemd/system").exists();
+        // The second is made by systemd right after those mounts, in an image with another first program.
+        let mounted = on_tmpfs
+            && [MOUNTED_MARKER, "/run/systemd/system"]
+                .iter()
+                .any(|marker| Path::new(marker).exists());
         let foreign = !mounted && begun.elapsed() > FOREIGN_INIT_LIMIT && !init_is_systemd();
         (mounted || foreign).then_some(())
     })

@@ -1,7 +1,7 @@
 //! Owns a run from its acceptance to its record: `supervise`, the detached process that `start` leaves behind.
 //!
 //! It holds the run's lock as long as it lives, removes what an earlier run left, runs the command under watch, then
-//! writes in this order: log synced, result, event and status, record. It outlives the exec that started it, and
+//! writes in this order: result, record, log and result synced, event and status. It outlives the exec that started it, and
 //! nothing of its own environment reaches the command.
 
 mod ending;
@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 
 use pika_cloud::paths::{CARGO_HOME_GUEST_PATH, CARGO_TARGET_GUEST_PATH, GUEST_GID, GUEST_UID};
 use pika_cloud::record::TERMINAL_RECORD_SCHEMA_VERSION;
-use pika_cloud::{EventKind, GuestRequest, LifecycleState, RunEnd, TerminalRecord};
+use pika_cloud::{
+    EventKind, GuestRequest, LifecycleResult, LifecycleState, RunEnd, TerminalRecord,
+};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::setsid;
 use serde::{Deserialize, Serialize};
@@ -39,6 +41,7 @@ use crate::network::{NetworkWait, wait_for_default_route};
 use crate::publish::Publisher;
 use crate::run_state::{self, LOCK_FILE, RECORD_FILE, RUN_FILE, Run};
 use crate::state_dir::{self, StateDir, is_mount_point};
+use crate::wait;
 use crate::workspace;
 
 /// What `start` hands over.
@@ -53,6 +56,9 @@ pub struct Launch {
 /// What a supervisor answers when the run is its own.
 pub const ACCEPTED: &[u8] = b"accepted\n";
 const LAUNCH_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// How long a disk may take for the last lifecycle files of a run.
+pub(crate) const LAST_WORDS_LIMIT: Duration = Duration::from_secs(30);
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
 /// Why a run was not taken on.
 #[derive(Debug, thiserror::Error)]
@@ -136,7 +142,7 @@ fn accept(layout: &Layout, socket: &mut UnixStream) -> Result<Accepted, Supervis
         boot_id,
     } = state_dir::open(layout)?;
     let lock = private.open_append(LOCK_FILE, 0o600)?;
-    flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| SuperviseError::Busy)?;
+    take_lock(&lock, &private)?;
     let log = remove_old_results(&state, &private)?.create(GUEST_LOG_FILE, 0o644)?;
     let (pump, output) =
         LogPump::new(log, Reserve::take(&state)).map_err(SuperviseError::Detach)?;
@@ -163,6 +169,23 @@ fn accept(layout: &Layout, socket: &mut UnixStream) -> Result<Accepted, Supervis
         output,
         _lock: lock,
     })
+}
+
+/// Takes the guest for this run. A run that is over by its record is waited for: its supervisor has only its last words
+/// to bring to the disk.
+fn take_lock(lock: &std::fs::File, private: &Dir) -> Result<(), SuperviseError> {
+    let is_over = || {
+        let run = run_state::read_run(private).ok()??;
+        run_state::read_record(private, &run.nonce).ok()?
+    };
+    let try_it = || flock(lock, FlockOperation::NonBlockingLockExclusive).ok();
+    if try_it().is_some() {
+        return Ok(());
+    }
+    let deadline = Instant::now() + LAST_WORDS_LIMIT;
+    is_over()
+        .and_then(|_| wait::until(deadline, LOCK_PAUSE, try_it))
+        .ok_or(SuperviseError::Busy)
 }
 
 /// Leaves an empty place for a run, and returns the directory of logs. Events stay: they are the boot's, not the run's.
@@ -203,7 +226,7 @@ fn see_through(accepted: Accepted, layout: &Layout) -> Result<(), SuperviseError
         request: &launch.request,
         layout,
     };
-    let mut ended = run_command(
+    let ended = run_command(
         asked,
         &cgroup,
         (&control, &followers),
@@ -211,13 +234,8 @@ fn see_through(accepted: Accepted, layout: &Layout) -> Result<(), SuperviseError
         output,
         &announce,
     );
-    if let Err(error) = pump.finish() {
-        let reason = format!("the log can't be brought to the disk: {error}");
-        ended.end = RunEnd::RunnerFailed {
-            reason: one_line(&reason),
-        };
-    }
-    let end = conclude(&publisher, &launch, &boot_id, &ended, pump.bytes());
+    pump.finish();
+    let (end, said) = conclude(&publisher, &launch, &boot_id, &ended, pump.bytes());
     let record = TerminalRecord {
         schema_version: TERMINAL_RECORD_SCHEMA_VERSION,
         nonce: launch.nonce,
@@ -229,8 +247,23 @@ fn see_through(accepted: Accepted, layout: &Layout) -> Result<(), SuperviseError
     run_state::write_record(&private, &record)?;
     // That they are told no more says that the record is there.
     drop(followers);
+    if let Some(result) = said {
+        settle(&publisher, &pump, result);
+    }
     cgroup.remove();
     Ok(())
+}
+
+/// Brings log and result to the disk, then says so in event and status. The host has both by now, and a disk takes its
+/// time; what can't be kept is not said to be there.
+fn settle(publisher: &Publisher, pump: &LogPump, result: LifecycleResult) {
+    if let Err(error) = pump.sync() {
+        return report(Err(error));
+    }
+    if let Err(error) = publisher.sync_result() {
+        return report(Err(error));
+    }
+    report(publisher.state(ending::state(&result), &result.message, result.details));
 }
 
 /// Says that the guest is up and the run begins. Words that can't be said don't keep the command from running: what
@@ -367,14 +400,15 @@ fn give_caches_to_the_job(request: &GuestRequest) {
     }
 }
 
-/// Writes result, event and status. What the record has to say: the run's end, or that its result could not be kept.
+/// Writes the result. Gives what the record has to say, the run's end or that its result could not be written, and the
+/// result if it was.
 fn conclude(
     publisher: &Publisher,
     launch: &Launch,
     boot_id: &str,
     ended: &Ended,
     log_bytes: u64,
-) -> RunEnd {
+) -> (RunEnd, Option<LifecycleResult>) {
     let timeout = Duration::from_secs(launch.request.timeout_secs);
     let message = ending::message(&ended.end, timeout, ended.cause);
     let facts = ResultFacts {
@@ -385,16 +419,14 @@ fn conclude(
         stopped: ended.cause == Some(Cause::Stop),
         left_behind: ended.left_behind,
     };
-    let result = ending::result(&ended.end, message.clone(), clock::now(), &facts);
+    let result = ending::result(&ended.end, message, clock::now(), &facts);
     if let Err(error) = publisher.result(&result) {
         if let RunEnd::RunnerFailed { .. } = &ended.end {
             // What happened first tells more.
-            return ended.end.clone();
+            return (ended.end.clone(), None);
         }
-        return RunEnd::RunnerFailed {
-            reason: one_line(&format!("the result can't be kept: {}", chain(&error))),
-        };
+        let reason = one_line(&format!("the result can't be kept: {}", chain(&error)));
+        return (RunEnd::RunnerFailed { reason }, None);
     }
-    report(publisher.state(ending::state(&result), &message, result.details));
-    ended.end.clone()
+    (ended.end.clone(), Some(result))
 }

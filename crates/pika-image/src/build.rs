@@ -136,8 +136,8 @@ async fn prepare_with(
 ) -> Result<PreparedBuild, BuildError> {
     let facts = request.role.facts();
     let cache = Cache::open(&request.cache_dir)?;
-    let binaries =
-        guest_binaries::collect(&request.guest_binaries, facts.binaries, progress).await?;
+    let programs = [facts.binaries, &[overlay::INIT_BINARY]].concat();
+    let binaries = guest_binaries::collect(&request.guest_binaries, &programs, progress).await?;
     let mut names: Vec<&str> = [DEBIAN_PACKAGES, facts.debian_packages].concat();
     names.sort_unstable();
     names.dedup();

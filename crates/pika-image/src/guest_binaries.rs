@@ -32,9 +32,6 @@ pub(crate) async fn collect(
     names: &[&str],
     progress: &dyn Progress,
 ) -> Result<Vec<GuestBinary>, BuildError> {
-    if names.is_empty() {
-        return Ok(Vec::new());
-    }
     let directory = match from {
         GuestBinaries::Directory(directory) => directory.clone(),
         GuestBinaries::Checkout(checkout) => build(checkout, progress).await?,

@@ -13,6 +13,8 @@ use pika_cloud::{
 };
 use pika_incus::{Client, ErrorKind, InstanceKind, Profile, Server};
 
+use tokio::sync::OnceCell;
+
 use crate::host_dirs::host_dirs;
 use crate::runtimes::Runtimes;
 
@@ -74,6 +76,20 @@ pub(crate) struct ServerCache {
     pool_drivers: Mutex<BTreeMap<String, String>>,
 }
 
+/// What a server tells of itself, asked for once by whoever shares this.
+#[derive(Debug, Default)]
+pub struct ServerOnce(OnceCell<Server>);
+
+impl ServerOnce {
+    /// The server's own words: from whoever asked first, or asked for now. An error is not kept.
+    ///
+    /// # Errors
+    /// As [`Client::server`].
+    pub async fn get(&self, client: &Client) -> Result<&Server, pika_incus::Error> {
+        self.0.get_or_try_init(|| client.server()).await
+    }
+}
+
 /// What a server is like for every plan with the same project, profile, pool and image. A caller with many such plans
 /// looks once, and all of them get the image that the alias pointed to then.
 #[derive(Clone, Debug)]
@@ -92,7 +108,8 @@ impl Runtimes {
     /// # Errors
     /// When the server can't be looked at, or lacks profile or pool.
     pub async fn facts(&self, plan: &IncusRuntimePlan) -> Result<ServerFacts, FactsError> {
-        let (seen, host_dirs) = tokio::join!(self.see_server(&plan.incus), host_dirs(plan));
+        let once = ServerOnce::default();
+        let (seen, host_dirs) = tokio::join!(self.see_server(&plan.incus, &once), host_dirs(plan));
         self.facts_of(plan, seen?, host_dirs).await
     }
 
@@ -100,14 +117,18 @@ impl Runtimes {
     ///
     /// # Errors
     /// When the server can't be looked at, or lacks profile or pool.
-    pub async fn see_server(&self, incus: &IncusRuntimeConfig) -> Result<ServerSeen, FactsError> {
+    pub async fn see_server(
+        &self,
+        incus: &IncusRuntimeConfig,
+        server: &ServerOnce,
+    ) -> Result<ServerSeen, FactsError> {
         let client = self.client(&incus.project);
         let named_pool = async {
             let pool = incus.storage_pool.as_deref()?;
             Some(self.pool(&client, pool).await)
         };
         let (server, image, profile, named_pool) = tokio::join!(
-            client.server(),
+            server.get(&client),
             image(&client, &incus.image_alias),
             client.profile(&incus.profile),
             named_pool,
@@ -140,7 +161,7 @@ impl Runtimes {
             match incus.instance_type {
                 // Why there are no virtual machines is of no interest then.
                 Some(InstanceType::Container) => None,
-                _ => virtual_machines_problem(&client, &server).await,
+                _ => virtual_machines_problem(&client, server).await,
             }
         };
         let (pool, problem) = tokio::join!(pool, problem);

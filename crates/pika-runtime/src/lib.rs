@@ -39,7 +39,7 @@ pub use ensure::{
     Difference, EnsureError, EnsureRefusal, EnsureStep, PlanDiff, differences, ensure_points,
     ensure_steps,
 };
-pub use facts::{FactsError, ResolvePlanError, ServerSeen};
+pub use facts::{FactsError, ResolvePlanError, ServerOnce, ServerSeen};
 pub use id::RuntimeId;
 pub use inspect::{GuestStatus, InspectError, Observation, ReadyError};
 pub use janitor::{SweepReport, Swept, SweptKind};
@@ -48,8 +48,8 @@ pub use observe::{InstanceSeen, LookError, OperationSeen, OursSeen, Power};
 pub use pika_incus as incus;
 pub use run::{
     Attached, CancelError, DiscardLog, ExecEnd, GuestSeen, InfrastructureKind, LastWords, LogSink,
-    RunDeadline, RunError, RunReport, RunVerdict, end_text, judge_attach, judge_guest,
-    judge_result, new_nonce,
+    RunDeadline, RunError, RunReport, RunVerdict, WaitingRunner, end_text, judge_attach,
+    judge_guest, judge_result, new_nonce,
 };
 pub use runtimes::{Runtime, Runtimes};
 pub use steps::{StepHook, StepMoment, StepOperation, StepPoint, StepVerdict};

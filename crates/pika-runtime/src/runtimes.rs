@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use pika_cloud::{ResolvedPlan, RuntimePaths, RuntimePolicies};
+use pika_cloud::{IncusRuntimePlan, ResolvedPlan, RuntimePaths, RuntimePolicies};
 use pika_incus::Client;
 use serde::{Deserialize, Serialize};
 
@@ -78,17 +78,20 @@ pub struct Runtime {
     pub required_mounts: Vec<String>,
     /// The plan as it was resolved.
     pub resolved: ResolvedPlan,
+    /// When this process last saw that it is ours and runs; `None` in what another process wrote down.
+    #[serde(skip)]
+    pub seen_running: Option<Instant>,
 }
 
 impl Runtime {
+    /// One that was just seen running.
     pub(crate) fn of(resolved: ResolvedPlan, started_at: Option<String>) -> Self {
-        // A required mount is never left out: resolving fails first.
-        let required = resolved.plan.mounts.iter().filter(|mount| mount.required);
         Self {
             id: RuntimeId::of(&resolved.plan),
             started_at,
-            required_mounts: required.map(|mount| mount.guest_path.clone()).collect(),
+            required_mounts: required_mounts(&resolved.plan),
             resolved,
+            seen_running: Some(Instant::now()),
         }
     }
 
@@ -119,4 +122,10 @@ impl Runtime {
             .boot_secs
             .map_or(config.timeouts.boot, Duration::from_secs)
     }
+}
+
+/// Guest paths of the mounts that must be there. One that is required is never left out: resolving fails first.
+pub(crate) fn required_mounts(plan: &IncusRuntimePlan) -> Vec<String> {
+    let required = plan.mounts.iter().filter(|mount| mount.required);
+    required.map(|mount| mount.guest_path.clone()).collect()
 }

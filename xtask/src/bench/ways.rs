@@ -141,8 +141,9 @@ impl Launches {
 
     async fn incus(&self, arguments: &[&str]) -> Result<()> {
         let output = Command::new("incus")
-            .args(arguments)
+            // In front: after `--` it would be a part of the command that runs in the instance.
             .args(["--project", self.client.project()])
+            .args(arguments)
             .env("INCUS_DIR", &self.incus_dir)
             .env("INCUS_CONF", self.folder.path().join("incus-client"))
             .stdin(Stdio::null())

@@ -8,7 +8,7 @@ use pika_runtime::{LogSink, RunVerdict, Runtime};
 
 use super::cancel::CancelLevel;
 use super::event::JobPhase;
-use super::job_task::JobTask;
+use super::job_task::{Command, JobTask};
 use super::verdict::{chain, outcome_of_report, outcome_of_run_error};
 use crate::job::ATTEMPT_ENV;
 use crate::outcome::JobOutcome;
@@ -39,12 +39,12 @@ impl Followed {
 impl JobTask {
     /// Runs the command in the instance, or goes on with one that another process may have started, from the byte where
     /// its log ends.
-    pub(super) async fn follow(
-        &mut self,
-        runtime: &Runtime,
-        nonce: &str,
-        was_begun: bool,
-    ) -> Followed {
+    pub(super) async fn follow(&mut self, runtime: &Runtime, command: Command<'_>) -> Followed {
+        let Command {
+            nonce,
+            was_begun,
+            waiting,
+        } = command;
         let mut log = match LogFile::open(&self.dir) {
             Ok(log) => log,
             Err(error) => {
@@ -63,9 +63,14 @@ impl JobTask {
         let was_cancelled;
         let report = {
             let mut run = std::pin::pin!(async {
-                match was_begun {
-                    true => runtimes.take_up(runtime, &request, offset, &mut log).await,
-                    false => runtimes.run(runtime, &request, &mut log).await,
+                match waiting {
+                    _ if was_begun => runtimes.take_up(runtime, &request, offset, &mut log).await,
+                    Some(waiting) => {
+                        runtimes
+                            .run_waiting(runtime, waiting, &request, &mut log)
+                            .await
+                    }
+                    None => runtimes.run(runtime, &request, &mut log).await,
                 }
             });
             tokio::select! {

@@ -11,8 +11,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use pika_cloud::paths::{GUEST_GID, GUEST_UID};
 use pika_incus_guest_role::SNAPSHOT_GUEST_PATH;
-use pika_runtime::RuntimeId;
 use pika_runtime::incus::{ExecRequest, ExecSession};
+use pika_runtime::{RuntimeId, ServerOnce};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
@@ -24,7 +24,7 @@ use super::event::{JobPhase, RunEvent};
 use super::job_task::{self, JobEnd, JobTask};
 use super::live_record::LiveRecord;
 use super::past::Past;
-use super::prepare::{SnapshotTicket, bases};
+use super::prepare::{Looked, SnapshotTicket};
 use super::recover::Recovered;
 use super::removal::{Removed, trouble_of};
 use super::run::{RunRequest, note_source};
@@ -203,21 +203,21 @@ impl Holding<'_> {
     ) -> Result<(JobTask, SnapshotTicket), EngineError> {
         let engine = self.engine;
         let (job, allowed) = (plan.jobs[0].clone(), plan.allow_untracked.clone());
-        let ((caches, scanned, bases), mut servers) = tokio::try_join!(
-            async {
-                let caches = engine.caches(&plan.jobs).await?;
-                let bases = bases(caches.as_ref(), &plan.jobs).await?;
-                let scanned = engine.scan(bases.clone(), allowed).await?;
-                Ok((caches, scanned, bases))
-            },
-            engine.look_ahead(&plan.jobs),
-        )?;
+        let Looked {
+            caches,
+            bases,
+            scanned,
+            head,
+            mut servers,
+        } = engine
+            .look(&plan.jobs, allowed, &ServerOnce::default())
+            .await?;
         let live = LiveRecord::new(self.dir.clone(), record.clone());
         let source = SourceRecord {
             manifest: scanned.manifest_id.clone(),
             bases,
         };
-        note_source(&live, None, scanned.digest.clone(), source).await?;
+        note_source(&live, head, scanned.digest.clone(), source).await?;
         let snapshot = SnapshotTicket::fill(scanned, live);
         let task = JobTask {
             runtimes: engine.runtimes.clone(),

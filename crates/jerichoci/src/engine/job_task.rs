@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use pika_cloud::{DeploymentId, IncusRuntimePlan, OwnedKind, Ownership};
-use pika_runtime::{EnsureError, Runtime, RuntimeId, Runtimes, ServerSeen};
+use pika_runtime::{EnsureError, Runtime, RuntimeId, Runtimes, ServerSeen, WaitingRunner};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 
@@ -74,14 +74,13 @@ impl JobTask {
             Past::Runs { record, runtime } => {
                 self.lease = record.lease_until.unwrap_or(self.lease);
                 let started_at = record.started_at;
-                self.run_command(
-                    &runtime,
-                    &record.nonce,
-                    true,
-                    started_at,
-                    Timings::default(),
-                )
-                .await
+                let command = Command {
+                    nonce: &record.nonce,
+                    was_begun: true,
+                    waiting: None,
+                };
+                self.run_command(&runtime, command, started_at, Timings::default())
+                    .await
             }
             Past::Ended { result, left: None } => JobEnd {
                 result: *result,
@@ -132,9 +131,11 @@ impl JobTask {
         }
         self.phase(JobPhase::Starting);
 
-        let started = self.bring_up(&plan, before.is_some(), &mut timings).await;
-        let runtime = match started {
-            Ok(runtime) => runtime,
+        let started = self
+            .bring_up(&plan, &nonce, before.is_some(), &mut timings)
+            .await;
+        let (runtime, waiting) = match started {
+            Ok(up) => up,
             Err(Start::NothingCreated(outcome)) if self.job.caches.is_empty() => {
                 return self.without_command(before, started_at, outcome).await;
             }
@@ -149,7 +150,12 @@ impl JobTask {
             let result = self.result(followed, started_at, timings);
             return self.finish(result, runtime.id.clone(), None).await;
         }
-        self.run_command(&runtime, &nonce, false, started_at, timings)
+        let command = Command {
+            nonce: &nonce,
+            was_begun: false,
+            waiting,
+        };
+        self.run_command(&runtime, command, started_at, timings)
             .await
     }
 
@@ -157,14 +163,13 @@ impl JobTask {
     async fn run_command(
         mut self,
         runtime: &Runtime,
-        nonce: &str,
-        was_begun: bool,
+        command: Command<'_>,
         started_at: Timestamp,
         mut timings: Timings,
     ) -> JobEnd {
         self.phase(JobPhase::Running);
         let clock = Instant::now();
-        let followed = self.follow(runtime, nonce, was_begun).await;
+        let followed = self.follow(runtime, command).await;
         timings.add("run", clock);
         let result = self.result(followed, started_at, timings);
         self.finish(result, runtime.id.clone(), Some(runtime)).await
@@ -174,9 +179,10 @@ impl JobTask {
     async fn bring_up(
         &mut self,
         plan: &IncusRuntimePlan,
+        nonce: &str,
         was_begun: bool,
         timings: &mut Timings,
-    ) -> Result<Runtime, Start> {
+    ) -> Result<(Runtime, Option<WaitingRunner>), Start> {
         let failed = |kind: &str, cause: String| {
             Start::Failed(JobOutcome::Infrastructure {
                 kind: kind.to_owned(),
@@ -194,14 +200,14 @@ impl JobTask {
             timings.add("caches", clock);
         }
         let clock = Instant::now();
-        let runtime = self.start(plan, was_begun).await?;
+        let up = self.start(plan, nonce, was_begun).await?;
         timings.add("start", clock);
         // It filled up while the instance started.
         let clock = Instant::now();
         let filled = self.snapshot.ready().await;
         filled.map_err(|why| failed("snapshot_failed", why))?;
         timings.add("snapshot", clock);
-        Ok(runtime)
+        Ok(up)
     }
 
     fn cache_uses(&self) -> Vec<CacheUse> {
@@ -270,7 +276,12 @@ impl JobTask {
         self.cache_uses().into_iter().map(volume).collect()
     }
 
-    async fn start(&mut self, plan: &IncusRuntimePlan, was_begun: bool) -> Result<Runtime, Start> {
+    async fn start(
+        &mut self,
+        plan: &IncusRuntimePlan,
+        nonce: &str,
+        was_begun: bool,
+    ) -> Result<(Runtime, Option<WaitingRunner>), Start> {
         let ownership = Ownership {
             owner: self.owner.clone(),
             kind: OwnedKind::Ci,
@@ -281,11 +292,12 @@ impl JobTask {
         let runtimes = self.runtimes.clone();
         let server = self.server.take();
         let mut ensure = std::pin::pin!(async {
-            match server {
-                Some(server) => runtimes.ensure_new(plan, &ownership, server).await,
-                None if was_begun => ensure_again(&runtimes, plan, &ownership).await,
-                None => runtimes.ensure(plan, &ownership).await,
-            }
+            let runtime = match server {
+                Some(server) => return runtimes.ensure_new(plan, &ownership, server, nonce).await,
+                None if was_begun => ensure_again(&runtimes, plan, &ownership).await?,
+                None => runtimes.ensure(plan, &ownership).await?,
+            };
+            Ok((runtime, None))
         });
         tokio::select! {
             made = &mut ensure => return made.map_err(|error| match nothing_was_created(&error) {
@@ -307,7 +319,10 @@ impl JobTask {
     /// Writes the outcome, tells it, then collects and begins the removal.
     async fn finish(self, result: JobResult, id: RuntimeId, runtime: Option<&Runtime>) -> JobEnd {
         let untold = self.tell(&result).await;
-        let mut end = self.wind_up(result, id, runtime.is_some()).await;
+        let seen_running = runtime.and_then(|runtime| runtime.seen_running);
+        let mut end = self
+            .wind_up(result, (id, seen_running), runtime.is_some())
+            .await;
         end.troubles.splice(0..0, untold);
         end
     }
@@ -327,14 +342,19 @@ impl JobTask {
         };
         // Half of what was collected before is not mixed with what would be collected now.
         let collects = collects && forgotten.is_ok();
-        let mut end = self.wind_up(result, id, collects).await;
+        let mut end = self.wind_up(result, (id, None), collects).await;
         end.troubles
             .extend(forgotten.err().map(|error| chain(&error)));
         end
     }
 
     /// Collects what a command left, if one `has_run`, and begins the removal.
-    async fn wind_up(self, result: JobResult, id: RuntimeId, has_run: bool) -> JobEnd {
+    async fn wind_up(
+        self,
+        result: JobResult,
+        (id, seen_running): (RuntimeId, Option<Instant>),
+        has_run: bool,
+    ) -> JobEnd {
         let mut troubles = Vec::new();
         let collects = has_run
             && !self.job.collected_globs().is_empty()
@@ -347,7 +367,7 @@ impl JobTask {
         let caches = self.caches.clone().filter(|_| !uses.is_empty());
         let removal = remove(
             self.runtimes.clone(),
-            id,
+            (id, seen_running),
             caches.map(|store| CacheEnds {
                 store,
                 uses,
@@ -456,6 +476,15 @@ fn record_not_written(error: &StoreError) -> JobOutcome {
         kind: "record_not_written".to_owned(),
         cause: chain(error),
     }
+}
+
+/// A command that is to run in an instance.
+pub(super) struct Command<'a> {
+    pub(super) nonce: &'a str,
+    /// Whether another process may have started it.
+    pub(super) was_begun: bool,
+    /// The guest's runner, where it waits for the request.
+    pub(super) waiting: Option<WaitingRunner>,
 }
 
 /// Why there is no running instance.

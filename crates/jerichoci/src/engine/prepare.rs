@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pika_runtime::ServerSeen;
+use pika_runtime::{ServerOnce, ServerSeen};
 use tokio::sync::{mpsc::UnboundedSender, watch};
 
 use super::cancel::{Cancel, CancelLevel};
@@ -121,7 +121,42 @@ fn note_source(live: &LiveRecord, snapshot: &Snapshot) -> Result<(), StoreError>
     })
 }
 
+/// What a run sees before its first job begins.
+pub(super) struct Looked {
+    pub(super) caches: Option<CacheStore>,
+    pub(super) bases: Vec<ManifestId>,
+    pub(super) scanned: Scanned,
+    pub(super) head: Option<String>,
+    pub(super) servers: BTreeMap<String, ServerSeen>,
+}
+
 impl Engine {
+    /// Looks at all that the jobs need: work tree, caches, server.
+    pub(super) async fn look(
+        &self,
+        jobs: &[JobSpec],
+        allow_untracked: Vec<String>,
+        server: &ServerOnce,
+    ) -> Result<Looked, EngineError> {
+        let ((caches, bases, scanned), head, servers) = tokio::try_join!(
+            async {
+                let caches = self.caches(jobs).await?;
+                let bases = bases(caches.as_ref(), jobs).await?;
+                let scanned = self.scan(bases.clone(), allow_untracked).await?;
+                Ok((caches, bases, scanned))
+            },
+            self.head(),
+            self.look_ahead(jobs, server),
+        )?;
+        Ok(Looked {
+            caches,
+            bases,
+            scanned,
+            head,
+            servers,
+        })
+    }
+
     pub(super) async fn head(&self) -> Result<Option<String>, EngineError> {
         let repository = self.repository.clone();
         let asked = tokio::task::spawn_blocking(move || repository.head());
@@ -135,6 +170,7 @@ impl Engine {
     pub(super) async fn look_ahead(
         &self,
         jobs: &[JobSpec],
+        server: &ServerOnce,
     ) -> Result<BTreeMap<String, ServerSeen>, EngineError> {
         let by_image: BTreeMap<&str, &JobSpec> = jobs
             .iter()
@@ -142,7 +178,7 @@ impl Engine {
             .collect();
         let looks = by_image.into_values().map(|job| async move {
             let incus = job.incus_config();
-            match self.runtimes.see_server(&incus).await {
+            match self.runtimes.see_server(&incus, server).await {
                 Ok(seen) => Some((incus.image_alias, seen)),
                 Err(error) => {
                     tracing::debug!(error = %chain(&error), "no look ahead");

@@ -1,9 +1,9 @@
 //! Removing a job's instance, ending its caches, and noting what became of it all.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use pika_runtime::{Destroyed, RuntimeId, Runtimes};
+use pika_runtime::{DestroyError, Destroyed, RuntimeId, Runtimes};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::blocking;
@@ -43,16 +43,22 @@ pub(super) fn trouble_of(removal: &Removal, whose: &str) -> Option<String> {
     }
 }
 
-/// Removes the instance, then commits or discards what the job wrote to its caches, writes what became of it all, and
+/// Removes the instance, which may have been seen running before, then commits or discards what the job wrote to its caches, writes what became of it all, and
 /// tells it.
 pub(super) async fn remove(
     runtimes: Runtimes,
-    id: RuntimeId,
+    (id, seen_running): (RuntimeId, Option<Instant>),
     caches: Option<CacheEnds>,
     dir: JobDir,
     events: UnboundedSender<RunEvent>,
 ) -> Removed {
-    let mut removal = destroy(&runtimes, &id).await;
+    let destroying = async {
+        match seen_running {
+            Some(at) => runtimes.destroy_seen(&id, at).await,
+            None => runtimes.destroy(&id).await,
+        }
+    };
+    let mut removal = removal_of(destroying).await;
     let mut troubles = Vec::new();
     if let Some(caches) = caches.filter(|_| removal.is_clean()) {
         match end_caches(&caches, &mut troubles).await {
@@ -74,7 +80,11 @@ pub(super) async fn remove(
 }
 
 pub(super) async fn destroy(runtimes: &Runtimes, id: &RuntimeId) -> Removal {
-    match tokio::time::timeout(REMOVAL_LIMIT, runtimes.destroy(id)).await {
+    removal_of(runtimes.destroy(id)).await
+}
+
+async fn removal_of(destroying: impl Future<Output = Result<Destroyed, DestroyError>>) -> Removal {
+    match tokio::time::timeout(REMOVAL_LIMIT, destroying).await {
         Ok(Ok(Destroyed::Destroyed)) => Removal::Destroyed,
         Ok(Ok(Destroyed::Gone)) => Removal::Gone,
         Ok(Ok(Destroyed::Unknown { why })) => Removal::Unknown { why },

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use pika_runtime::ServerOnce;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
@@ -157,7 +158,7 @@ impl Engine {
             trust,
             servers: match waiting.is_empty() {
                 true => BTreeMap::new(),
-                false => self.look_ahead(&waiting).await?,
+                false => self.look_ahead(&waiting, &ServerOnce::default()).await?,
             },
         };
         let mut dispatcher = Dispatcher::new(self, &plan, run, events, cancel);

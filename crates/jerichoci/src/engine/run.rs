@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use jiff::Timestamp;
+use pika_runtime::ServerOnce;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::cancel::Cancel;
 use super::dispatch::{Dispatcher, RunInFlight};
 use super::event::RunEvent;
 use super::live_record::LiveRecord;
-use super::prepare::{SnapshotTicket, bases};
+use super::prepare::{Looked, SnapshotTicket};
 use super::schedule::Capacity;
 use super::{Engine, EngineError, blocking};
 use crate::cache::Trust;
@@ -57,6 +58,15 @@ pub struct RunSummary {
     pub troubles: Vec<String>,
 }
 
+/// A run that is written down, and what it holds as long as it goes on.
+struct Begun {
+    record: RunRecord,
+    plan: RunPlan,
+    dir: RunDir,
+    _lock: RunLock,
+    _caches: Vec<RunLock>,
+}
+
 impl Engine {
     /// Runs the jobs to their end. Cancelling is by `cancel`; dropping the future leaves what [`Engine::resume`] takes up
     /// and [`Engine::recover`] removes when nobody did in time.
@@ -66,37 +76,36 @@ impl Engine {
         events: UnboundedSender<RunEvent>,
         mut cancel: Cancel,
     ) -> Result<RunSummary, EngineError> {
-        self.client
-            .server()
-            .await
-            .map_err(|source| self.incus_error(source))?;
         let store = self.store.clone();
         blocking(move || store.prepare()).await?;
-        let _locks = self
-            .lock_caches(&request.jobs, &events, &mut cancel)
-            .await?;
         let trust = request.trust;
-        let (record, plan, dir, _lock) = self.begin(request).await?;
-        events
-            .send(RunEvent::Started {
-                run_id: record.run_id.clone(),
-                dir: dir.dir().to_owned(),
-                lanes: record.lanes.clone(),
-            })
-            .ok();
-        let ready = tokio::try_join!(
-            async {
-                let caches = self.caches(&plan.jobs).await?;
-                let bases = bases(caches.as_ref(), &plan.jobs).await?;
-                let allowed = plan.allow_untracked.clone();
-                let scanned = self.scan(bases.clone(), allowed).await?;
-                Ok((caches, scanned, bases))
-            },
-            self.head(),
-            self.look_ahead(&plan.jobs),
-        );
-        let ((caches, scanned, bases), head, servers) = match ready {
-            Ok(ready) => ready,
+        let jobs = request.jobs.clone();
+        let allowed = request.allow_untracked.clone();
+        let server = ServerOnce::default();
+        let begin = self.begin_locked(request, &server, &events, &mut cancel);
+        // What jobs find in their caches may change until their locks are held.
+        let (begun, looked) = if jobs.iter().all(|job| job.caches.is_empty()) {
+            tokio::try_join!(begin, async {
+                Ok(self.look(&jobs, allowed, &server).await)
+            })?
+        } else {
+            (begin.await?, self.look(&jobs, allowed, &server).await)
+        };
+        let Begun {
+            record,
+            plan,
+            dir,
+            _lock,
+            _caches,
+        } = begun;
+        let Looked {
+            caches,
+            bases,
+            scanned,
+            head,
+            servers,
+        } = match looked {
+            Ok(looked) => looked,
             Err(error) => return Err(self.give_up(record, dir, error).await),
         };
         let live = LiveRecord::new(dir, record);
@@ -115,6 +124,36 @@ impl Engine {
         let mut dispatcher = Dispatcher::new(self, &plan, run, events, cancel);
         dispatcher.drive().await?;
         dispatcher.conclude().await
+    }
+
+    /// Takes the locks that the run needs and writes it down, on a server that answers.
+    async fn begin_locked(
+        &self,
+        request: RunRequest,
+        server: &ServerOnce,
+        events: &UnboundedSender<RunEvent>,
+        cancel: &mut Cancel,
+    ) -> Result<Begun, EngineError> {
+        server
+            .get(&self.client)
+            .await
+            .map_err(|source| self.incus_error(source))?;
+        let locks = self.lock_caches(&request.jobs, events, cancel).await?;
+        let (record, plan, dir, lock) = self.begin(request).await?;
+        events
+            .send(RunEvent::Started {
+                run_id: record.run_id.clone(),
+                dir: dir.dir().to_owned(),
+                lanes: record.lanes.clone(),
+            })
+            .ok();
+        Ok(Begun {
+            record,
+            plan,
+            dir,
+            _lock: lock,
+            _caches: locks,
+        })
     }
 
     /// Writes down what is to be run, all of it, before anything is created.

@@ -115,10 +115,14 @@ impl LogPump {
         self.pipe = None;
     }
 
-    /// Takes no more, brings the log to the disk, and leaves what room there is to the words about the run's end.
-    pub(super) fn finish(&mut self) -> io::Result<()> {
+    /// Takes no more, and leaves what room there is to the words about the run's end.
+    pub(super) fn finish(&mut self) {
         self.pipe = None;
         self.reserve.give_up();
+    }
+
+    /// Brings the log to the disk.
+    pub(super) fn sync(&self) -> io::Result<()> {
         if self.bytes == 0 {
             return Ok(());
         }

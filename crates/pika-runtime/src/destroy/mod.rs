@@ -7,7 +7,11 @@
 mod rounds;
 mod steps;
 
+use std::time::Instant;
+
 use serde::Serialize;
+
+use self::rounds::Rounds;
 
 use crate::id::RuntimeId;
 use crate::runtimes::Runtimes;
@@ -67,8 +71,31 @@ impl Runtimes {
     /// # Errors
     /// Only when the instance isn't ours; everything else is one of the four ends.
     pub async fn destroy(&self, id: &RuntimeId) -> Result<Destroyed, DestroyError> {
+        self.destroy_from(id, None).await
+    }
+
+    /// As [`Runtimes::destroy`], of an instance that this process saw running, and its own, at `seen_running`. Where that
+    /// was a moment ago it is not looked at again: most of a short job's removal is waiting for answers. What is no longer
+    /// so is refused by Incus, and then looked at.
+    ///
+    /// # Errors
+    /// As [`Runtimes::destroy`].
+    pub async fn destroy_seen(
+        &self,
+        id: &RuntimeId,
+        seen_running: Instant,
+    ) -> Result<Destroyed, DestroyError> {
+        self.destroy_from(id, Some(seen_running)).await
+    }
+
+    async fn destroy_from(
+        &self,
+        id: &RuntimeId,
+        seen_running: Option<Instant>,
+    ) -> Result<Destroyed, DestroyError> {
         let (runtimes, id) = (self.clone(), id.clone());
-        match tokio::spawn(async move { rounds::Rounds::new(&runtimes, &id).run().await }).await {
+        let work = async move { Rounds::new(&runtimes, &id, seen_running).run().await };
+        match tokio::spawn(work).await {
             Ok(end) => end,
             Err(error) => Ok(Destroyed::Unknown {
                 why: format!("the task that destroys it ended early: {error}"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pika_incus::{Client, ErrorKind, OperationId, StateChange};
 use tokio::time::Instant;
 
-use super::steps::{DestroyStep, destroy_steps};
+use super::steps::{self, DestroyStep, destroy_steps};
 use super::{DestroyError, Destroyed, stuck_remedy};
 use crate::id::RuntimeId;
 use crate::observe::{InstanceSeen, LookError};
@@ -16,6 +16,9 @@ use crate::text::chain;
 
 /// Rounds without success before an instance counts as stuck, even if the deadline is far.
 const FRUITLESS_ROUNDS_MAX: u32 = 14;
+/// How long what was seen of an instance is good enough to begin with. The name is made up for one runtime, so that in
+/// this time nothing else gets it by chance.
+const SEEN_LATELY: Duration = Duration::from_secs(10);
 const PAUSE_FIRST: Duration = Duration::from_millis(15);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
@@ -26,6 +29,8 @@ pub(super) struct Rounds<'a> {
     deadline: Instant,
     unreachable_until: Option<Instant>,
     fruitless: u32,
+    /// It was seen running a moment ago, and nothing was done to it since.
+    seen_lately: bool,
     /// A delete went out, so that "absent" means "destroyed".
     deleted: bool,
     /// Whether the last look showed an instance of ours.
@@ -42,7 +47,11 @@ enum Round {
 }
 
 impl<'a> Rounds<'a> {
-    pub(super) fn new(runtimes: &'a Runtimes, id: &'a RuntimeId) -> Self {
+    pub(super) fn new(
+        runtimes: &'a Runtimes,
+        id: &'a RuntimeId,
+        seen_running: Option<std::time::Instant>,
+    ) -> Self {
         Self {
             runtimes,
             client: runtimes.client(id.project()),
@@ -50,6 +59,7 @@ impl<'a> Rounds<'a> {
             deadline: Instant::now() + runtimes.config().timeouts.destroy_total,
             unreachable_until: None,
             fruitless: 0,
+            seen_lately: seen_running.is_some_and(|at| at.elapsed() < SEEN_LATELY),
             deleted: false,
             there: false,
             waited: BTreeSet::new(),
@@ -93,6 +103,10 @@ impl<'a> Rounds<'a> {
     }
 
     async fn round(&mut self) -> Result<Round, DestroyError> {
+        if std::mem::take(&mut self.seen_lately) {
+            self.there = true;
+            return Ok(self.execute(steps::of_running()).await);
+        }
         let first = self.fruitless == 0;
         let look = async {
             match first {

@@ -54,6 +54,15 @@ pub fn destroy_points() -> Vec<StepPoint> {
         .collect()
 }
 
+/// The steps from a guest that runs to "absent".
+pub(super) fn of_running() -> Vec<DestroyStep> {
+    vec![
+        DestroyStep::Stop,
+        DestroyStep::Delete,
+        DestroyStep::ConfirmAbsent,
+    ]
+}
+
 /// The steps from what was seen to "absent". Empty means that it is absent. Something that is not ours
 /// has no steps: the caller refuses before it asks.
 ///
@@ -66,7 +75,7 @@ pub fn destroy_steps(seen: &InstanceSeen) -> Vec<DestroyStep> {
     };
     let end = [DestroyStep::Delete, DestroyStep::ConfirmAbsent];
     let mut steps: Vec<DestroyStep> = match ours.power {
-        Power::Running | Power::Frozen | Power::Error => vec![DestroyStep::Stop],
+        Power::Running | Power::Frozen | Power::Error => return of_running(),
         Power::Stopped | Power::Changing => ours
             .busy_with
             .iter()

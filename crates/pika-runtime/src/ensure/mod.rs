@@ -12,10 +12,13 @@ mod steps;
 
 use pika_cloud::{IncusRuntimePlan, Ownership, ResolvedPlan};
 use serde::Serialize;
+use tokio::sync::oneshot;
 
+use self::rounds::{Rounds, RunnerWanted};
 use crate::facts::ServerSeen;
 use crate::id::RuntimeId;
 use crate::observe::InstanceSeen;
+use crate::run::WaitingRunner;
 use crate::runtimes::{Runtime, Runtimes};
 
 pub use compare::{Difference, differences};
@@ -55,7 +58,8 @@ impl Runtimes {
 
     /// As [`Runtimes::ensure`], for an instance name that was just made up, on a server that was looked at before: asks
     /// nothing that is known. If the name is taken all the same, Incus refuses the create, and the look that follows
-    /// tells what is there.
+    /// tells what is there. While the last look is on its way the guest's runner is made to wait for the request with
+    /// `nonce`; there is none if that could not be done at once.
     ///
     /// # Errors
     /// As [`Runtimes::ensure`].
@@ -64,12 +68,21 @@ impl Runtimes {
         plan: &IncusRuntimePlan,
         ownership: &Ownership,
         server: ServerSeen,
-    ) -> Result<Runtime, EnsureError> {
+        nonce: &str,
+    ) -> Result<(Runtime, Option<WaitingRunner>), EnsureError> {
         let resolved = self
             .resolve_on(plan, ownership, server)
             .await
             .map_err(EnsureError::Resolve)?;
-        self.ensure_seen(resolved, Some(InstanceSeen::Absent)).await
+        let (to, mut waiting) = oneshot::channel();
+        let runner = RunnerWanted {
+            nonce: nonce.to_owned(),
+            to,
+        };
+        let runtime = self
+            .execute(resolved, Some(InstanceSeen::Absent), Some(runner))
+            .await?;
+        Ok((runtime, waiting.try_recv().ok()))
     }
 
     /// As [`Runtimes::ensure`], from a plan that was resolved before.
@@ -85,9 +98,20 @@ impl Runtimes {
         resolved: ResolvedPlan,
         seen: Option<InstanceSeen>,
     ) -> Result<Runtime, EnsureError> {
+        self.execute(resolved, seen, None).await
+    }
+
+    async fn execute(
+        &self,
+        resolved: ResolvedPlan,
+        seen: Option<InstanceSeen>,
+        runner: Option<RunnerWanted>,
+    ) -> Result<Runtime, EnsureError> {
         let runtimes = self.clone();
-        let task =
-            tokio::spawn(async move { rounds::Rounds::new(&runtimes, resolved, seen).run().await });
+        let task = tokio::spawn(async move {
+            let rounds = Rounds::new(&runtimes, resolved, seen, runner);
+            rounds.run().await
+        });
         match task.await {
             Ok(end) => end,
             Err(error) => Err(EnsureError::Interrupted {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pika_cloud::ResolvedPlan;
 use pika_incus::{Client, ErrorKind, OperationHandle, OperationId, StateChange, WaitError};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::error::EnsureError;
@@ -12,7 +13,8 @@ use super::steps::{EnsureRefusal, EnsureStep, ensure_steps};
 use crate::destroy::Destroyed;
 use crate::id::RuntimeId;
 use crate::observe::{InstanceSeen, LookError, Power};
-use crate::runtimes::{Runtime, Runtimes};
+use crate::run::WaitingRunner;
+use crate::runtimes::{Runtime, Runtimes, required_mounts};
 use crate::steps::{StepMoment, StepVerdict};
 use crate::text::chain;
 
@@ -29,6 +31,14 @@ pub(super) struct Rounds<'a> {
     seen: Option<InstanceSeen>,
     /// The start that the last step saw.
     started_at: Option<String>,
+    /// Whose request the guest's runner is to wait for, if anybody's.
+    runner: Option<RunnerWanted>,
+}
+
+/// A runner that is to wait for the request of a run, and where it goes.
+pub(super) struct RunnerWanted {
+    pub(super) nonce: String,
+    pub(super) to: oneshot::Sender<WaitingRunner>,
 }
 
 /// How a step ended when it did not make it so.
@@ -67,6 +77,7 @@ impl<'a> Rounds<'a> {
         runtimes: &'a Runtimes,
         wanted: ResolvedPlan,
         seen: Option<InstanceSeen>,
+        runner: Option<RunnerWanted>,
     ) -> Self {
         let id = RuntimeId::of(&wanted.plan);
         Self {
@@ -76,6 +87,7 @@ impl<'a> Rounds<'a> {
             wanted,
             seen,
             started_at: None,
+            runner,
         }
     }
 
@@ -282,7 +294,28 @@ impl<'a> Rounds<'a> {
             .await?)
     }
 
+    /// Whoever starts the run executes the runner anew where none could be had at once.
+    async fn have_runner_wait(&self, wanted: Option<RunnerWanted>) {
+        let Some(RunnerWanted { nonce, to }) = wanted else {
+            return;
+        };
+        let mounts = required_mounts(&self.wanted.plan);
+        let wait = self.runtimes.config().timeouts.attach;
+        let name = self.id.instance_name();
+        match WaitingRunner::open(&self.client, name, &nonce, &mounts, wait).await {
+            // Nobody wants it any more: it ends with being dropped.
+            Ok(waiting) => drop(to.send(waiting)),
+            Err(error) => {
+                tracing::debug!(instance = name, error = chain(&error), "no runner waits");
+            }
+        }
+    }
+
+    /// Has the runner wait, which runs nothing, whosever the instance is; then looks at the instance.
     async fn confirm(&mut self) -> Result<(), Failed> {
+        let runner = self.runner.take();
+        // The daemon takes tens of milliseconds to execute it; the look takes place in them.
+        self.have_runner_wait(runner).await;
         let instance = self.client.instance(self.id.instance_name()).await?.value;
         match self.runtimes.classify(&self.id, instance, &[]) {
             InstanceSeen::Ours(ours) if ours.power == Power::Running => {

@@ -8,12 +8,13 @@ use futures_util::StreamExt;
 use pika_cloud::record::{
     RECORD_LINE_BYTES_MAX, decode_continue, decode_result_file, decode_terminal_record,
 };
-use pika_incus::{Client, ExecRequest, ExecSession, ExecStream};
+use pika_incus::{Client, Error, ExecRequest, ExecSession, ExecStream};
 use tokio::time::Instant;
 
 use super::sink::LogSink;
 use super::verdict::{ExecEnd, LastWords, RunDeadline};
-use crate::runner::{self, Preamble};
+use super::waiting::WaitingRunner;
+use crate::runner;
 use crate::text::chain;
 
 /// How much of stderr's end is kept: one record line and what may precede it.
@@ -28,6 +29,8 @@ pub(super) enum Ask<'a> {
         request: Bytes,
         boot: Duration,
         required_mounts: &'a [String],
+        /// A runner that waits for it already.
+        waiting: Option<WaitingRunner>,
     },
     /// Attach to a run that was started before.
     Attach,
@@ -54,10 +57,8 @@ pub(super) struct Limits {
 pub(super) enum AttachEnd {
     /// The exec is over. With a record may come the text of `result.json`.
     Over(ExecEnd, LastWords, Option<String>),
-    /// The exec could not be started: nothing was asked of the guest.
+    /// Nothing was executed in the guest.
     NotStarted(String),
-    /// The guest was not up in time.
-    BootDeadline,
     /// A required mount is not there.
     MountMissing(String),
     /// A deadline of the host is over; the exec was dropped.
@@ -75,41 +76,40 @@ pub(super) struct Progress {
     pub(super) last_byte: Instant,
 }
 
-/// The command of an attach.
-fn command(ask: &Ask<'_>, nonce: &str, offset: u64, wait: Duration) -> Vec<String> {
-    let wait_secs = wait.as_secs().max(1).to_string();
-    match ask {
-        Ask::Attach => {
-            let offset = offset.to_string();
-            runner::command(&[
-                "attach",
-                "--nonce",
-                nonce,
-                "--offset",
-                &offset,
-                "--wait-secs",
-                &wait_secs,
-            ])
-        }
-        Ask::Start {
-            boot,
-            required_mounts,
-            ..
-        } => {
-            let mut arguments = vec![
-                "run-attached",
-                "--nonce",
-                nonce,
-                "--request-stdin",
-                "--wait-secs",
-                &wait_secs,
-            ];
-            for mount in *required_mounts {
-                arguments.extend(["--require-mount", mount]);
-            }
-            runner::command_at_boot(*boot, &arguments)
-        }
+/// The command of an attach to a run that was started before.
+fn attach_command(nonce: &str, offset: u64, wait: Duration) -> Vec<String> {
+    let (offset, wait) = (offset.to_string(), wait_secs(wait));
+    let (nonce, offset, wait) = (
+        ["--nonce", nonce],
+        ["--offset", &offset],
+        ["--wait-secs", &wait],
+    );
+    runner::command(&[&["attach"], &nonce[..], &offset, &wait].concat())
+}
+
+/// The command that starts a run with a request from stdin, and attaches to it.
+pub(super) fn start_command(
+    nonce: &str,
+    required_mounts: &[String],
+    wait: Duration,
+) -> Vec<String> {
+    let wait = wait_secs(wait);
+    let mut arguments = vec![
+        "run-attached",
+        "--nonce",
+        nonce,
+        "--request-stdin",
+        "--wait-secs",
+        &wait,
+    ];
+    for mount in required_mounts {
+        arguments.extend(["--require-mount", mount]);
     }
+    runner::bare_command(&arguments)
+}
+
+fn wait_secs(wait: Duration) -> String {
+    wait.as_secs().max(1).to_string()
 }
 
 /// Attaches once. At most `wait` (the guest's own time) plus the boot, plus a margin.
@@ -121,15 +121,8 @@ pub(super) async fn attach(
     progress: &mut Progress,
     sink: &mut dyn LogSink,
 ) -> AttachEnd {
-    let mut request = ExecRequest::new(command(&ask, run.nonce, progress.received, wait));
-    request.cwd = Some("/".to_owned());
-    let at_boot = matches!(ask, Ask::Start { .. });
-    request.stdin = at_boot;
-    let boot = match &ask {
-        Ask::Start { boot, .. } => *boot,
-        Ask::Attach => Duration::ZERO,
-    };
-    let mut session = match run.client.exec(run.instance, &request).await {
+    let (opened, start) = open(&run, ask, progress.received, wait).await;
+    let mut session = match opened {
         Ok(session) => session,
         Err(error) if error.outcome_unknown() => {
             return AttachEnd::Over(
@@ -140,7 +133,9 @@ pub(super) async fn attach(
         }
         Err(error) => return AttachEnd::NotStarted(chain(&error)),
     };
-    if let Ask::Start { request, .. } = ask {
+    let (at_boot, mut boot) = (start.is_some(), Duration::ZERO);
+    if let Some((request, limit)) = start {
+        boot = limit;
         // If nobody reads it, the streams and the status tell why.
         drop(session.stdin.write(request).await);
     }
@@ -151,6 +146,38 @@ pub(super) async fn attach(
         Err(end) => return end,
     };
     finish(&mut session, words, at_boot).await
+}
+
+/// Opens the exec, or takes the one that waits. With it comes what a start has to send, and how long its guest may boot.
+async fn open(
+    run: &RunAt<'_>,
+    ask: Ask<'_>,
+    offset: u64,
+    wait: Duration,
+) -> (Result<ExecSession, Error>, Option<(Bytes, Duration)>) {
+    match ask {
+        Ask::Attach => {
+            let mut request = ExecRequest::new(attach_command(run.nonce, offset, wait));
+            request.cwd = Some("/".to_owned());
+            (run.client.exec(run.instance, &request).await, None)
+        }
+        Ask::Start {
+            request,
+            boot,
+            required_mounts,
+            waiting,
+        } => {
+            let waiting = match waiting {
+                Some(waiting) => Ok(waiting),
+                None => {
+                    let (client, instance) = (run.client, run.instance);
+                    WaitingRunner::open(client, instance, run.nonce, required_mounts, wait).await
+                }
+            };
+            let session = waiting.map(|waiting| *waiting.session);
+            (session, Some((request, boot)))
+        }
+    }
 }
 
 /// Passes the log on until both streams ended; returns the end of stderr.
@@ -226,10 +253,12 @@ async fn finish(session: &mut ExecSession, words: Vec<u8>, at_boot: bool) -> Att
         Ok(exit) => ExecEnd::Exited(exit.code),
         Err(error) => ExecEnd::Broken(chain(&error)),
     };
-    match runner::preamble_problem(&end, &words) {
-        Some(Preamble::BootDeadline) if at_boot => AttachEnd::BootDeadline,
-        Some(Preamble::MountMissing(mount)) => AttachEnd::MountMissing(mount),
-        _ => AttachEnd::Over(end, last_words(&words), decode_result_file(&words)),
+    if at_boot && runner::is_missing(&end) {
+        return AttachEnd::NotStarted("the guest has no runner yet".to_owned());
+    }
+    match runner::missing_mount(&end, &words) {
+        Some(mount) => AttachEnd::MountMissing(mount),
+        None => AttachEnd::Over(end, last_words(&words), decode_result_file(&words)),
     }
 }
 
@@ -261,7 +290,7 @@ mod tests {
     #[test]
     fn the_commands_are_the_runners_own() {
         let wait = Duration::from_secs(25);
-        let attach = command(&Ask::Attach, "n1", 7, wait);
+        let attach = attach_command("n1", 7, wait);
         let tail = [
             "attach",
             "--nonce",
@@ -273,12 +302,7 @@ mod tests {
         ];
         assert_eq!(attach[6..], tail);
         let mounts = ["/workspace/snapshot".to_owned()];
-        let ask = Ask::Start {
-            request: Bytes::new(),
-            boot: Duration::from_secs(60),
-            required_mounts: &mounts,
-        };
-        let start = command(&ask, "n1", 0, wait);
+        let start = start_command("n1", &mounts, wait);
         let tail = [
             "run-attached",
             "--nonce",
@@ -289,7 +313,7 @@ mod tests {
             "--require-mount",
             "/workspace/snapshot",
         ];
-        assert_eq!(start[6..], tail);
+        assert_eq!(start[1..], tail);
     }
 
     #[test]

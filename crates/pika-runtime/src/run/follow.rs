@@ -13,6 +13,7 @@ use super::verdict::{
     Attached, GuestSeen, InfrastructureKind, RunDeadline, RunVerdict, judge_attach, judge_guest,
     judge_result,
 };
+use super::waiting::WaitingRunner;
 use super::{RunError, RunReport};
 use crate::collect::ResultFile;
 use crate::observe::{InstanceSeen, Power};
@@ -46,6 +47,8 @@ pub(super) struct Follow<'a> {
     limits: Limits,
     /// The request, where this process starts the run.
     request: Option<Bytes>,
+    /// A runner that waits for the request already.
+    waiting: Option<WaitingRunner>,
     /// Whether the next attach starts the run. Starting again with the same nonce changes nothing in the guest.
     ask_start: bool,
     /// Whether the guest is looked at before it is attached to.
@@ -100,6 +103,7 @@ impl<'a> Follow<'a> {
                 idle,
             },
             request: None,
+            waiting: None,
             ask_start: false,
             look_first: false,
             starts: 0,
@@ -122,6 +126,11 @@ impl<'a> Follow<'a> {
         self.run_secs = timeout_secs;
         self.request = Some(request);
         self.ask_start = true;
+    }
+
+    /// Makes the start go to a runner that waits for it.
+    pub(super) fn starts_at(&mut self, waiting: WaitingRunner) {
+        self.waiting = Some(waiting);
     }
 
     /// Makes the first attach ask for the run, which may have been started before, in the guest that it began in.
@@ -176,6 +185,7 @@ impl<'a> Follow<'a> {
                 request: request.clone(),
                 boot: self.boot_until.saturating_duration_since(Instant::now()),
                 required_mounts: &self.runtime.required_mounts,
+                waiting: self.waiting.take(),
             },
             _ => Ask::Attach,
         };
@@ -198,7 +208,6 @@ impl<'a> Follow<'a> {
                 Ok(self.after(attached, asked_start).await)
             }
             AttachEnd::NotStarted(cause) => Ok(self.not_started(cause).await),
-            AttachEnd::BootDeadline => Ok(Next::TimedOut(RunDeadline::Boot)),
             AttachEnd::MountMissing(mount) => {
                 let cause =
                     format!("nothing is mounted at {mount} in the guest, and the plan requires it");

@@ -8,6 +8,7 @@ mod cancel;
 mod follow;
 mod sink;
 mod verdict;
+mod waiting;
 
 use pika_cloud::{GuestRequest, LifecycleResult};
 use serde::Serialize;
@@ -20,6 +21,7 @@ pub use verdict::{
     Attached, ExecEnd, GuestSeen, InfrastructureKind, LastWords, RunDeadline, RunVerdict, end_text,
     judge_attach, judge_guest, judge_result,
 };
+pub use waiting::WaitingRunner;
 
 /// How a run ended, and what came with it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -85,6 +87,26 @@ impl Runtimes {
         let bytes = request.encode().map_err(RunError::Request)?;
         let mut follow = follow::Follow::new(self, runtime, nonce, 0, sink);
         follow.starts(bytes.into(), request.timeout_secs);
+        follow.until_over().await
+    }
+
+    /// As [`Runtimes::run`], by a runner that waits for the request already. The nonce is the runner's.
+    ///
+    /// # Errors
+    /// As [`Runtimes::run`].
+    pub async fn run_waiting(
+        &self,
+        runtime: &Runtime,
+        waiting: WaitingRunner,
+        request: &GuestRequest,
+        sink: &mut dyn LogSink,
+    ) -> Result<RunReport, RunError> {
+        let mut request = request.clone();
+        request.nonce = Some(waiting.nonce.clone());
+        let bytes = request.encode().map_err(RunError::Request)?;
+        let mut follow = follow::Follow::new(self, runtime, waiting.nonce.clone(), 0, sink);
+        follow.starts(bytes.into(), request.timeout_secs);
+        follow.starts_at(waiting);
         follow.until_over().await
     }
 
