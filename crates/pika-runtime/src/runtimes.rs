@@ -78,9 +78,20 @@ pub struct Runtime {
     pub required_mounts: Vec<String>,
     /// The plan as it was resolved.
     pub resolved: ResolvedPlan,
-    /// When this process last saw that it is ours and runs; `None` in what another process wrote down.
+    /// When this process last saw that it is ours and runs.
     #[serde(skip)]
-    pub seen_running: Option<Instant>,
+    pub seen_running: SeenRunning,
+}
+
+/// When an instance was last seen running, and ours, by this process; never in what another one wrote down.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SeenRunning(pub Option<Instant>);
+
+/// Runtimes are the same whenever they were seen.
+impl PartialEq for SeenRunning {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl Runtime {
@@ -91,7 +102,7 @@ impl Runtime {
             started_at,
             required_mounts: required_mounts(&resolved.plan),
             resolved,
-            seen_running: Some(Instant::now()),
+            seen_running: SeenRunning(Some(Instant::now())),
         }
     }
 

@@ -319,7 +319,7 @@ impl JobTask {
     /// Writes the outcome, tells it, then collects and begins the removal.
     async fn finish(self, result: JobResult, id: RuntimeId, runtime: Option<&Runtime>) -> JobEnd {
         let untold = self.tell(&result).await;
-        let seen_running = runtime.and_then(|runtime| runtime.seen_running);
+        let seen_running = runtime.and_then(|runtime| runtime.seen_running.0);
         let mut end = self
             .wind_up(result, (id, seen_running), runtime.is_some())
             .await;

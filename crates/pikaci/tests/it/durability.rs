@@ -70,6 +70,12 @@ async fn killed_at(stop: Stop, was_there: &[&str], was_not_there: &[&str]) {
     for name in was_not_there {
         assert!(!job.join(name).exists(), "{name} was not to be there yet");
     }
+    taken_up(&incus, &tree).await;
+}
+
+/// Takes the newest run up, and checks its end.
+async fn taken_up(incus: &TestIncus, tree: &Tree) {
+    let job = tree.newest_run().join("jobs/work");
     let resumed = tree.run(&["resume"]).await;
     resumed.assert_code(0);
     assert_eq!(tree.result("work")["outcome"], "passed");
@@ -105,17 +111,31 @@ async fn killed_while_the_instance_is_made() {
 }
 
 #[tokio::test]
-async fn killed_before_the_command_is_started() {
-    killed_at(EXEC, &["runtime.json"], &["result.json"]).await;
+async fn killed_before_the_runner_waits() {
+    killed_at(EXEC, &["job.json"], &["runtime.json", "log"]).await;
 }
 
 #[tokio::test]
-async fn killed_when_the_command_was_started_and_nobody_has_seen_it() {
+async fn killed_when_the_runner_waits_and_nothing_says_so() {
     let stop = Stop {
         at: At::Answer,
         ..EXEC
     };
-    killed_at(stop, &["runtime.json"], &["result.json"]).await;
+    killed_at(stop, &["job.json"], &["runtime.json", "log"]).await;
+}
+
+#[tokio::test]
+async fn killed_when_the_command_may_have_started() {
+    let incus = TestIncus::shared().await;
+    let tree = Tree::on(&incus, &lane("work", SCRIPT, "artifacts = [\"*.txt\"]")).await;
+    let child = start(&tree, &["run", "work"]);
+    let noted = pikahut::wait::until_async(LIMIT, || async {
+        let noted = tree.try_newest_run()?.join("jobs/work/runtime.json");
+        noted.exists().then_some(())
+    });
+    noted.await.expect("the instance is noted");
+    kill(child).await;
+    taken_up(&incus, &tree).await;
 }
 
 #[tokio::test]
