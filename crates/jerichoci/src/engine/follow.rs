@@ -59,6 +59,10 @@ impl JobTask {
         let mut request = self.job.guest_request(nonce);
         let attempt = self.attempt.to_string();
         request.env.insert(ATTEMPT_ENV.to_owned(), attempt);
+        match self.staged_env(runtime, was_begun).await {
+            Ok(staged) => request.env.extend(staged),
+            Err(outcome) => return Followed::nothing(outcome),
+        }
         let runtimes = self.runtimes.clone();
         let was_cancelled;
         let report = {
