@@ -98,25 +98,13 @@ fn infrastructure(kind: &str, cause: String) -> JobOutcome {
     }
 }
 
-impl RunPayloads {
-    /// Runs a command of ours as the guest's root.
-    async fn ask<const N: usize>(
-        &self,
-        runtime: &Runtime,
-        command: [&str; N],
-        limits: CaptureLimits,
-        limit: Duration,
-    ) -> Result<ExecOutput, String> {
-        let request = ExecRequest::new(command);
-        let name = runtime.instance_name();
-        let asked = self.client.exec_capture(name, &request, limits, limit);
-        let said = asked.await.map_err(|error| chain(&error))?;
-        if said.exit_code == 0 {
-            return Ok(said);
-        }
-        let (code, words) = (said.exit_code, String::from_utf8_lossy(&said.stderr));
-        Err(format!("the guest answered {code}: {}", words.trim()))
-    }
+/// Something that the guest's root is asked, by a command of ours.
+struct Question<'a> {
+    command: &'a [&'a str],
+    stdout_max: usize,
+    limit: Duration,
+    /// The kind of trouble when it does not answer.
+    unanswered: &'static str,
 }
 
 impl JobTask {
@@ -184,18 +172,23 @@ impl JobTask {
         let Some(payloads) = payloads.filter(|_| !self.job.inputs.is_empty()) else {
             return Ok(BTreeMap::new());
         };
-        let command = ["/bin/sh", "-c", PROBE_SCRIPT];
-        let limits = CaptureLimits::default();
-        match payloads.ask(runtime, command, limits, PROBE_LIMIT).await {
+        let question = Question {
+            command: &["/bin/sh", "-c", PROBE_SCRIPT],
+            stdout_max: CaptureLimits::default().stdout_max,
+            limit: PROBE_LIMIT,
+            unanswered: "guest_not_asked",
+        };
+        match self.ask(payloads, runtime, &question).await {
             Ok(said) => {
                 let programs = StagedPrograms::told(&String::from_utf8_lossy(&said.stdout));
                 Ok(staged_environment(&programs, &self.job.env))
             }
-            Err(why) if was_begun => {
+            Err(outcome) if was_begun => {
+                let why = outcome.detail();
                 tracing::debug!(lane = self.job.lane, why, "the guest was not asked again");
                 Ok(BTreeMap::new())
             }
-            Err(why) => Err(infrastructure("guest_not_asked", why)),
+            Err(outcome) => Err(outcome),
         }
     }
 
@@ -207,19 +200,20 @@ impl JobTask {
             return followed;
         };
         for payload in &self.job.outputs {
-            let command = ["/bin/sh", "-c", CHECK_SCRIPT, "sh", payload.guest_path()];
-            let limits = CaptureLimits {
+            let question = Question {
+                command: &["/bin/sh", "-c", CHECK_SCRIPT, "sh", payload.guest_path()],
                 stdout_max: LINK_BYTES_MAX,
-                ..CaptureLimits::default()
+                limit: CHECK_LIMIT,
+                unanswered: "output_not_checked",
             };
-            let outcome = match payloads.ask(runtime, command, limits, CHECK_LIMIT).await {
+            let outcome = match self.ask(payloads, runtime, &question).await {
                 Ok(said) => match judge_output(*payload, &said.stdout, !said.truncated) {
                     Ok(()) => continue,
                     Err(problem) => JobOutcome::OutputRefused {
                         cause: format!("the payload `{payload}` can't be taken: {problem}"),
                     },
                 },
-                Err(why) => infrastructure("output_not_checked", why),
+                Err(outcome) => outcome,
             };
             return Followed {
                 outcome,
@@ -227,6 +221,34 @@ impl JobTask {
             };
         }
         followed
+    }
+
+    async fn ask(
+        &self,
+        payloads: &RunPayloads,
+        runtime: &Runtime,
+        question: &Question<'_>,
+    ) -> Result<ExecOutput, JobOutcome> {
+        let (client, name) = (&payloads.client, runtime.instance_name());
+        let request = ExecRequest::new(question.command.iter().copied());
+        let limits = CaptureLimits {
+            stdout_max: question.stdout_max,
+            ..CaptureLimits::default()
+        };
+        let mut cancel = self.cancel.clone();
+        let said = tokio::select! {
+            said = client.exec_capture(name, &request, limits, question.limit) => said,
+            () = cancel.reached(CancelLevel::Clean) => return Err(self.cancelled()),
+        };
+        let why = match said {
+            Ok(said) if said.exit_code == 0 => return Ok(said),
+            Ok(said) => {
+                let words = String::from_utf8_lossy(&said.stderr);
+                format!("the guest answered {}: {}", said.exit_code, words.trim())
+            }
+            Err(error) => chain(&error),
+        };
+        Err(infrastructure(question.unanswered, why))
     }
 
     /// What is to become of the job's outputs when its instance goes. If others may take them, the second one tells when

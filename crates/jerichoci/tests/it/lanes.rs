@@ -360,7 +360,7 @@ fn whoever_takes_a_payload_needs_the_one_lane_that_makes_it() {
         ),
         (
             vec![lane("a", makes), lane("b", makes)],
-            ":10:12: lane `a` makes `workspace-deps` already",
+            ":9:12: lane `a` makes `workspace-deps` already",
         ),
         (
             vec![lane("a", &format!("{makes}\nmatrix = {{ n = [\"1\"] }}"))],

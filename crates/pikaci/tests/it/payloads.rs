@@ -4,6 +4,8 @@ use pikahut::stack::TestIncus;
 
 use crate::bench_tree::{Tree, lane};
 use crate::caches::volumes;
+use crate::durability::{CREATE, DELETE};
+use crate::gate::{At, Gate, Stop};
 use crate::program::{kill, start, until_logged};
 
 const AT: &str = "/staged/linux-rust/workspace-deps";
@@ -184,6 +186,39 @@ async fn a_run_that_is_taken_up_twice_still_has_its_payload() {
     tree.run(&["resume"]).await.assert_code(0);
     assert_eq!(told(&tree, "takes"), "built\ntaking\nbuilt\n");
     assert_nothing_left(&incus).await;
+}
+
+#[tokio::test]
+async fn a_payload_whose_maker_was_not_wound_up_is_sealed_by_whoever_takes_the_run_up() {
+    let incus = TestIncus::shared().await;
+    let lanes = [
+        lane("makes", &format!("echo built > {AT}/x"), MAKES),
+        lane("takes", &format!("cat {AT}/x"), TAKES),
+    ];
+    let sealing = Stop {
+        method: "PATCH",
+        path: "/1.0/storage-pools/",
+        ..CREATE
+    };
+    let sealed = Stop {
+        at: At::Answer,
+        ..sealing
+    };
+    for stop in [DELETE, sealing, sealed] {
+        let tree = Tree::on(&incus, &lanes.concat()).await;
+        let mut gate = Gate::open(incus.socket(), stop);
+        let socket = gate.socket();
+        let socket = socket.to_str().expect("text");
+        let child = start(&tree, &["run", "takes", "--socket", socket]);
+        gate.stopped().await;
+        kill(child).await;
+        drop(gate);
+        let result = tree.result("makes");
+        assert_eq!(result["outcome"], "passed", "{stop:?}");
+        tree.run(&["resume"]).await.assert_code(0);
+        assert_eq!(told(&tree, "takes"), "built\n", "{stop:?}");
+        assert_nothing_left(&incus).await;
+    }
 }
 
 #[tokio::test]

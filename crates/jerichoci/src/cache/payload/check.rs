@@ -236,7 +236,7 @@ mod tests {
         insta::assert_snapshot!(told(judged(1, 1, &[["c", "d/null", ""]])), @"`d/null` is a device; a payload has files, folders and links");
         insta::assert_snapshot!(told(judged(1, 1, &[["l", "x", "/etc"]])), @"the link `x` leads out of it, to `/etc`; links of a payload stay inside it");
         let payload = Payload::WorkspaceBuild;
-        for said in [&b""[..], b"x\01\0", b"1\0\0"] {
+        for said in [&b""[..], b"x\x001\0", b"1\0\0"] {
             assert_eq!(
                 judge_output(payload, said, true),
                 Err(OutputProblem::Unclear)
