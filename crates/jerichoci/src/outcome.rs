@@ -23,6 +23,11 @@ pub enum JobOutcome {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         out_of_memory: bool,
     },
+    /// The command exited 0, and what it left as a payload for other lanes is none.
+    OutputRefused {
+        /// Which payload, and what is wrong with it.
+        cause: String,
+    },
     /// A deadline passed.
     TimedOut {
         /// Which one.
@@ -84,6 +89,7 @@ impl JobOutcome {
         match self {
             Self::Passed => "passed",
             Self::Failed { .. } => "failed",
+            Self::OutputRefused { .. } => "output refused",
             Self::TimedOut { .. } => "timed out",
             Self::Cancelled { .. } => "cancelled",
             Self::Infrastructure { .. } => "infrastructure",
@@ -108,6 +114,7 @@ impl JobOutcome {
                 ..
             } => format!("signal {signal}{}", signal_name(*signal)),
             Self::Failed { .. } => "no exit code".to_owned(),
+            Self::OutputRefused { cause } => cause.clone(),
             Self::TimedOut { deadline } => format!("{} deadline", deadline.as_str()),
             Self::Cancelled { by } => format!("by {by}"),
             Self::Infrastructure { kind, cause } => format!("{kind}: {cause}"),
@@ -157,7 +164,7 @@ impl RunVerdict {
     pub fn of<'a>(outcomes: impl IntoIterator<Item = &'a JobOutcome>) -> Self {
         let each = outcomes.into_iter().map(|outcome| match outcome {
             JobOutcome::Passed => Self::Passed,
-            JobOutcome::Failed { .. } => Self::Failed,
+            JobOutcome::Failed { .. } | JobOutcome::OutputRefused { .. } => Self::Failed,
             JobOutcome::TimedOut { .. } => Self::TimedOut,
             JobOutcome::Cancelled { .. } => Self::Cancelled,
             JobOutcome::Infrastructure { .. } => Self::Infrastructure,

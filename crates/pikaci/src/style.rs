@@ -17,7 +17,7 @@ pub(crate) const QUIET: Style = Style::new().dimmed();
 pub(crate) fn of_outcome(outcome: &JobOutcome) -> Style {
     match outcome {
         JobOutcome::Passed => GOOD,
-        JobOutcome::Failed { .. } => BAD,
+        JobOutcome::Failed { .. } | JobOutcome::OutputRefused { .. } => BAD,
         JobOutcome::TimedOut { .. }
         | JobOutcome::Infrastructure { .. }
         | JobOutcome::Cancelled { .. } => TROUBLE,

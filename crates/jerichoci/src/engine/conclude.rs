@@ -36,6 +36,7 @@ impl Dispatcher<'_> {
         self.events.send(RunEvent::Verdict { verdict }).ok();
         let evicting = self.engine.evict_snapshots();
         self.await_removals().await;
+        let no_payload_is_left = self.remove_payloads().await;
         self.evict_caches().await;
         match evicting.await {
             Ok(Ok(_)) => {}
@@ -43,7 +44,7 @@ impl Dispatcher<'_> {
             Err(error) => self.troubles.push(error.to_string()),
         }
         let dir = &self.run.live.dir;
-        let settled = dir.is_clean().and_then(|is_clean| match is_clean {
+        let settled = (dir.is_clean()).and_then(|is_clean| match is_clean && no_payload_is_left {
             true => self.engine.store.settle(&dir.id),
             false => Ok(()),
         });

@@ -13,6 +13,7 @@ use super::event::RunEvent;
 use super::job_task::{JobEnd, JobTask};
 use super::live_record::LiveRecord;
 use super::past::Past;
+use super::payloads::RunPayloads;
 use super::prepare::SnapshotTicket;
 use super::removal::Removed;
 use super::schedule::{Decision, Schedule};
@@ -27,6 +28,7 @@ pub(super) struct RunInFlight {
     pub(super) live: LiveRecord,
     pub(super) snapshot: SnapshotTicket,
     pub(super) caches: Option<CacheStore>,
+    pub(super) payloads: Option<RunPayloads>,
     pub(super) trust: Trust,
     /// What was seen of the server, by image alias.
     pub(super) servers: BTreeMap<String, ServerSeen>,
@@ -182,6 +184,7 @@ impl<'a> Dispatcher<'a> {
             past,
             snapshot: self.run.snapshot.clone(),
             caches: self.run.caches.clone(),
+            payloads: self.run.payloads.clone(),
             trust: self.run.trust,
             server,
             events: self.events.clone(),

@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::time::Duration;
 
+use pika_cloud::GuestRequest;
 use pika_runtime::{LogSink, RunVerdict, Runtime};
 
 use super::cancel::CancelLevel;
@@ -56,9 +57,10 @@ impl JobTask {
             }
         };
         let offset = log.written;
-        let mut request = self.job.guest_request(nonce);
-        let attempt = self.attempt.to_string();
-        request.env.insert(ATTEMPT_ENV.to_owned(), attempt);
+        let request = match self.request(runtime, nonce, was_begun).await {
+            Ok(request) => request,
+            Err(outcome) => return Followed::nothing(outcome),
+        };
         let runtimes = self.runtimes.clone();
         let was_cancelled;
         let report = {
@@ -107,6 +109,22 @@ impl JobTask {
                 self_reported: matches!(&report.end, RunVerdict::Ended(record) if record.self_reported),
             },
         }
+    }
+
+    /// What the guest is asked to do in this attempt.
+    async fn request(
+        &self,
+        runtime: &Runtime,
+        nonce: &str,
+        was_begun: bool,
+    ) -> Result<GuestRequest, JobOutcome> {
+        let mut request = self.job.guest_request(nonce);
+        let attempt = self.attempt.to_string();
+        request.env.insert(ATTEMPT_ENV.to_owned(), attempt);
+        request
+            .env
+            .extend(self.staged_env(runtime, was_begun).await?);
+        Ok(request)
     }
 
     /// Ends the command with its grace, and takes in what it still says.

@@ -183,6 +183,9 @@ fn holder(mut job: JobSpec, time: Duration) -> JobSpec {
     job.retry = 0;
     job.artifacts.clear();
     job.reports.clear();
+    // There is no run that they could come from or go to.
+    job.inputs.clear();
+    job.outputs.clear();
     job
 }
 
@@ -205,6 +208,7 @@ impl Holding<'_> {
         let (job, allowed) = (plan.jobs[0].clone(), plan.allow_untracked.clone());
         let Looked {
             caches,
+            payloads,
             bases,
             scanned,
             head,
@@ -229,6 +233,7 @@ impl Holding<'_> {
             lease: job_task::lease(&job, Timestamp::now()),
             snapshot: snapshot.clone(),
             caches,
+            payloads,
             trust: Trust::Untrusted,
             server: servers.remove(&job.image_alias),
             events: self.events.clone(),

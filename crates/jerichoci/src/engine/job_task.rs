@@ -15,6 +15,7 @@ use super::cancel::{Cancel, CancelLevel};
 use super::event::{JobPhase, RunEvent};
 use super::follow::Followed;
 use super::past::{Left, Past};
+use super::payloads::{RunPayloads, until_settled};
 use super::prepare::SnapshotTicket;
 use super::removal::{CacheEnds, Removed, destroy, remove};
 use super::verdict::{chain, nothing_was_created, outcome_of_ensure};
@@ -48,6 +49,8 @@ pub(super) struct JobTask {
     pub(super) snapshot: SnapshotTicket,
     /// Where the job's caches are, if it has any.
     pub(super) caches: Option<CacheStore>,
+    /// The run's payloads, if any of its jobs makes or takes one.
+    pub(super) payloads: Option<RunPayloads>,
     pub(super) trust: Trust,
     /// What was seen of the server before, if anything.
     pub(super) server: Option<ServerSeen>,
@@ -106,19 +109,9 @@ impl JobTask {
             let outcome = JobOutcome::Infrastructure { kind, cause };
             return self.without_command(before, started_at, outcome).await;
         }
-        let spec = self
-            .job
-            .runtime_spec(&self.run_id, self.attempt, &self.snapshot.dir());
-        let plan = match spec.build_incus_plan() {
+        let plan = match self.plan().await {
             Ok(plan) => plan,
-            Err(error) => {
-                let kind = "plan_refused".to_owned();
-                let outcome = JobOutcome::Infrastructure {
-                    kind,
-                    cause: error.to_string(),
-                };
-                return self.without_command(before, started_at, outcome).await;
-            }
+            Err(outcome) => return self.without_command(before, started_at, outcome).await,
         };
         let nonce = match &before {
             Some(record) => record.nonce.clone(),
@@ -136,7 +129,9 @@ impl JobTask {
             .await;
         let (runtime, waiting) = match started {
             Ok(up) => up,
-            Err(Start::NothingCreated(outcome)) if self.job.caches.is_empty() => {
+            Err(Start::NothingCreated(outcome))
+                if self.job.caches.is_empty() && self.job.outputs.is_empty() =>
+            {
                 return self.without_command(before, started_at, outcome).await;
             }
             Err(Start::NothingCreated(outcome) | Start::Failed(outcome)) => {
@@ -171,6 +166,7 @@ impl JobTask {
         let clock = Instant::now();
         let followed = self.follow(runtime, command).await;
         timings.add("run", clock);
+        let followed = self.check_outputs(runtime, followed).await;
         let result = self.result(followed, started_at, timings);
         self.finish(result, runtime.id.clone(), Some(runtime)).await
     }
@@ -199,6 +195,7 @@ impl JobTask {
             }
             timings.add("caches", clock);
         }
+        self.prepare_outputs().await.map_err(Start::Failed)?;
         let clock = Instant::now();
         let up = self.start(plan, nonce, was_begun).await?;
         timings.add("start", clock);
@@ -243,6 +240,7 @@ impl JobTask {
                 .then(|| role.as_str().to_owned()),
             image_alias: self.job.image_alias.clone(),
             cache_volumes: self.cache_volumes(),
+            payload_volumes: self.payload_volumes(),
             nonce: nonce.to_owned(),
             started_at,
             lease_until: Some(self.lease),
@@ -365,6 +363,7 @@ impl JobTask {
         let uses = self.cache_uses();
         let at_end = rules::at_end(self.trust, result.outcome.is_passed());
         let caches = self.caches.clone().filter(|_| !uses.is_empty());
+        let (payloads, settled) = self.payload_ends(result.outcome.is_passed());
         let removal = remove(
             self.runtimes.clone(),
             (id, seen_running),
@@ -373,12 +372,17 @@ impl JobTask {
                 uses,
                 at_end,
             }),
+            payloads,
             self.dir.clone(),
             self.events.clone(),
         );
+        let removal = tokio::spawn(removal);
+        if let Some(settled) = settled {
+            until_settled(settled, self.cancel).await;
+        }
         JobEnd {
             result,
-            removal: Some(tokio::spawn(removal)),
+            removal: Some(removal),
             troubles,
         }
     }

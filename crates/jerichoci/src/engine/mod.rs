@@ -18,6 +18,7 @@ mod hold;
 mod job_task;
 mod live_record;
 mod past;
+mod payloads;
 mod prepare;
 mod recover;
 mod removal;

@@ -63,6 +63,7 @@ pub(crate) fn intent(attempt: u32) -> JobRecord {
         guest_role: None,
         image_alias: "x".into(),
         cache_volumes: Vec::new(),
+        payload_volumes: Vec::new(),
         nonce: format!("n{attempt}"),
         started_at: Timestamp::UNIX_EPOCH,
         lease_until: None,

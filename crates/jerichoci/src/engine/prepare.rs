@@ -10,6 +10,7 @@ use tokio::sync::{mpsc::UnboundedSender, watch};
 use super::cancel::{Cancel, CancelLevel};
 use super::event::RunEvent;
 use super::live_record::LiveRecord;
+use super::payloads::RunPayloads;
 use super::{Engine, EngineError, chain};
 use crate::cache::{CacheRow, CacheStore, rules};
 use crate::job::JobSpec;
@@ -124,6 +125,7 @@ fn note_source(live: &LiveRecord, snapshot: &Snapshot) -> Result<(), StoreError>
 /// What a run sees before its first job begins.
 pub(super) struct Looked {
     pub(super) caches: Option<CacheStore>,
+    pub(super) payloads: Option<RunPayloads>,
     pub(super) bases: Vec<ManifestId>,
     pub(super) scanned: Scanned,
     pub(super) head: Option<String>,
@@ -138,7 +140,7 @@ impl Engine {
         allow_untracked: Vec<String>,
         server: &ServerOnce,
     ) -> Result<Looked, EngineError> {
-        let ((caches, bases, scanned), head, servers) = tokio::try_join!(
+        let ((caches, bases, scanned), head, servers, payloads) = tokio::try_join!(
             async {
                 let caches = self.caches(jobs).await?;
                 let bases = bases(caches.as_ref(), jobs).await?;
@@ -147,9 +149,11 @@ impl Engine {
             },
             self.head(),
             self.look_ahead(jobs, server),
+            self.payloads(jobs),
         )?;
         Ok(Looked {
             caches,
+            payloads,
             bases,
             scanned,
             head,
@@ -320,7 +324,7 @@ impl Engine {
     }
 
     /// The configured pool, or the one that the profile's root disk is in.
-    async fn pool(&self) -> Result<String, EngineError> {
+    pub(super) async fn pool(&self) -> Result<String, EngineError> {
         if let Some(pool) = &self.operator.incus.pool {
             return Ok(pool.clone());
         }

@@ -13,7 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::event::RunEvent;
 use super::past::Past;
 use super::removal::{destroy, discard, note};
-use super::{EngineError, blocking};
+use super::{EngineError, blocking, payloads};
 use crate::cache::CacheStore;
 use crate::outcome::{JobOutcome, RunVerdict};
 use crate::record::{
@@ -276,6 +276,9 @@ async fn remove_leftovers(
             }
         }
     }
+    // An instance holds what it takes.
+    let payloads = payloads::remove_left(runtimes, run).await?;
+    recovered.left.extend(payloads);
     Ok(recovered)
 }
 

@@ -8,6 +8,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::blocking;
 use super::event::RunEvent;
+use super::payloads::PayloadEnds;
 use super::verdict::chain;
 use crate::cache::rules::AtEnd;
 use crate::cache::{CacheStore, CacheUse, Discarded};
@@ -43,12 +44,13 @@ pub(super) fn trouble_of(removal: &Removal, whose: &str) -> Option<String> {
     }
 }
 
-/// Removes the instance, which may have been seen running before, then commits or discards what the job wrote to its caches, writes what became of it all, and
+/// Removes the instance, which may have been seen running before, then commits or discards what the job wrote to its caches, seals or discards what it made for others, writes what became of it all, and
 /// tells it.
 pub(super) async fn remove(
     runtimes: Runtimes,
     (id, seen_running): (RuntimeId, Option<Instant>),
     caches: Option<CacheEnds>,
+    payloads: Option<PayloadEnds>,
     dir: JobDir,
     events: UnboundedSender<RunEvent>,
 ) -> Removed {
@@ -65,6 +67,11 @@ pub(super) async fn remove(
             Ok(()) => {}
             Err(why) => removal = Removal::Unknown { why },
         }
+    }
+    if let Some(payloads) = payloads.filter(|_| removal.is_clean())
+        && let Err(why) = payloads.end(&mut troubles).await
+    {
+        removal = Removal::Unknown { why };
     }
     if let Err(error) = note(&dir, removal.clone()).await {
         // The next command looks again at what is not noted as gone.

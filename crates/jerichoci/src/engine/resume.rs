@@ -16,6 +16,7 @@ use super::dispatch::{Dispatcher, RunInFlight};
 use super::event::RunEvent;
 use super::live_record::LiveRecord;
 use super::past::{Left, Past};
+use super::payloads::discard_attempt;
 use super::prepare::{SnapshotTicket, bases};
 use super::recover::remove_attempt;
 use super::run::{RunSummary, note_source};
@@ -144,6 +145,7 @@ impl Engine {
         blocking(move || writing.change(running)).await?;
         self.tell_taken_up(&live, &pasts, &events);
         let caches = self.caches(&plan.jobs).await?;
+        let payloads = self.payloads(&plan.jobs).await?;
         let snapshot = self
             .snapshot_again(&live, &plan, caches.as_ref(), &mut pasts, &events)
             .await?;
@@ -155,6 +157,7 @@ impl Engine {
             live,
             snapshot,
             caches,
+            payloads,
             trust,
             servers: match waiting.is_empty() {
                 true => BTreeMap::new(),
@@ -297,7 +300,8 @@ impl Engine {
             };
             // What can't be removed now is in the way of the attempt, which says so.
             let removal = remove_attempt(&self.runtimes, record).await;
-            if removal.is_clean() {
+            let is_clean = removal.is_clean();
+            if is_clean && discard_attempt(&self.runtimes, record).await.is_ok() {
                 let job = live.dir.job(&record.lane);
                 blocking(move || job.forget_record()).await?;
                 *past = Past::waits(record.attempt);

@@ -100,6 +100,7 @@ impl Engine {
         } = begun;
         let Looked {
             caches,
+            payloads,
             bases,
             scanned,
             head,
@@ -118,6 +119,7 @@ impl Engine {
             snapshot: SnapshotTicket::fill(scanned, live.clone()),
             live,
             caches,
+            payloads,
             trust,
             servers,
         };

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cache::payload::Payload;
 use crate::job::{JobSpec, optional_lanes};
 use crate::outcome::JobOutcome;
 
@@ -52,6 +53,8 @@ struct Node {
     /// The jobs of this run that must pass first. A need that isn't part of the run does not hold a job up; whoever makes
     /// the run adds them.
     needs: Vec<usize>,
+    /// Payloads that it takes, each from the one job that makes it.
+    takes: Vec<(usize, Payload)>,
     group: Option<String>,
     memory_mib: u64,
     keep_going: bool,
@@ -88,9 +91,14 @@ impl Schedule {
             .map(|(index, job)| (job.lane.as_str(), index))
             .collect();
         let place = |need: &String| places.get(need.as_str()).copied();
+        let maker = |payload: &Payload| {
+            let makes = |job: &JobSpec| job.outputs.contains(payload);
+            Some((jobs.iter().position(makes)?, *payload))
+        };
         let node = |job: &JobSpec| Node {
             lane: job.lane.clone(),
             needs: job.needs.iter().filter_map(place).collect(),
+            takes: job.inputs.iter().filter_map(maker).collect(),
             group: job.concurrency_group.clone(),
             memory_mib: job.resources.memory_mib.unwrap_or(0).into(),
             keep_going: keep_going.unwrap_or(job.keep_going) || optional.contains(&job.lane),
@@ -231,10 +239,15 @@ impl Schedule {
         let did_not_pass =
             |need: &&usize| self.nodes[**need].state == State::Ended { passed: false };
         let why_hopeless = |index: &usize| {
-            let need = self.nodes[*index].needs.iter().find(did_not_pass);
-            let because_of_need = need.map(|need| {
-                let need = &self.nodes[*need].lane;
-                format!("needs lane `{need}`, which did not pass")
+            let node = &self.nodes[*index];
+            let because_of_need = node.needs.iter().find(did_not_pass).map(|need| {
+                let lane = &self.nodes[*need].lane;
+                match node.takes.iter().find(|(maker, _)| maker == need) {
+                    Some((_, payload)) => {
+                        format!("takes `{payload}` from lane `{lane}`, which did not pass")
+                    }
+                    None => format!("needs lane `{lane}`, which did not pass"),
+                }
             });
             Some((*index, self.stopped.clone().or(because_of_need)?))
         };
@@ -301,7 +314,10 @@ impl Free {
 fn may_be_retried(outcome: &JobOutcome) -> bool {
     matches!(
         outcome,
-        JobOutcome::Failed { .. } | JobOutcome::TimedOut { .. } | JobOutcome::Infrastructure { .. }
+        JobOutcome::Failed { .. }
+            | JobOutcome::OutputRefused { .. }
+            | JobOutcome::TimedOut { .. }
+            | JobOutcome::Infrastructure { .. }
     )
 }
 

@@ -26,6 +26,7 @@ pub use optional::optional_lanes;
 pub use quote::shell_join;
 pub use role::{GUEST_ROLE_ENV, GuestRoleOverrideError, parse_guest_role_override};
 
+use crate::cache::payload::{Payload, PayloadUse};
 use crate::cache::{CacheKey, CacheUse, Trust};
 use crate::lanes::{Lane, LaneRunner, Section, Workspace};
 use crate::operator::{CacheScope, OperatorConfig};
@@ -97,6 +98,12 @@ pub struct JobSpec {
     pub mounts: Vec<RuntimeMount>,
     /// Caches, each a clone of its own for the job.
     pub caches: Vec<JobCache>,
+    /// Payloads that it makes for other jobs of its run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<Payload>,
+    /// Payloads that it takes; the jobs that make them are among its needs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<Payload>,
     /// Whether the command may write into its copy of the source.
     pub workspace: Workspace,
     /// Globs of the files to keep.
@@ -176,6 +183,8 @@ impl JobSpec {
             run_as_root: lane.run_as_root,
             mounts,
             caches,
+            outputs: lane.outputs.clone(),
+            inputs: lane.inputs.clone(),
             workspace: lane.workspace,
             artifacts: lane.artifacts.clone(),
             artifacts_kept: silent.artifacts_kept,
@@ -233,14 +242,19 @@ impl JobSpec {
 
     /// The spec with ids of no run, to find what is wrong before anything starts.
     pub(crate) fn probe(&self) -> RuntimeSpec {
-        self.runtime_spec(
+        let mut spec = self.runtime_spec(
             &RunId::new(jiff::Timestamp::UNIX_EPOCH, 0),
             1,
             Path::new("/snapshot"),
-        )
+        );
+        let inputs = self.inputs.iter();
+        let inputs = inputs.map(|payload| payload.input_mount(payload.as_str()));
+        spec.mounts.extend(inputs);
+        spec
     }
 
-    /// The runtime of one attempt at the job, with the snapshot at `snapshot_dir`.
+    /// The runtime of one attempt at the job, with the snapshot at `snapshot_dir`. What it takes from other jobs is not
+    /// part of it: the volumes are known once those have passed.
     pub fn runtime_spec(&self, run_id: &RunId, attempt: u32, snapshot_dir: &Path) -> RuntimeSpec {
         let runtime_id = self.runtime_id(run_id, attempt);
         let mut spec = self.spec(
@@ -263,7 +277,27 @@ impl JobSpec {
             mode: RuntimeMountMode::ReadWrite,
             required: true,
         }));
+        let outputs = self.payload_uses(run_id, attempt, jiff::Timestamp::UNIX_EPOCH);
+        spec.mounts
+            .extend(outputs.iter().map(PayloadUse::output_mount));
         spec
+    }
+
+    /// One attempt's making of each of the job's outputs. `deadline` is when a janitor may take the volumes.
+    pub fn payload_uses(
+        &self,
+        run_id: &RunId,
+        attempt: u32,
+        deadline: jiff::Timestamp,
+    ) -> Vec<PayloadUse> {
+        let of = |payload: &Payload| PayloadUse {
+            payload: *payload,
+            run_id: run_id.clone(),
+            lane: self.lane.clone(),
+            attempt,
+            deadline,
+        };
+        self.outputs.iter().map(of).collect()
     }
 
     /// One attempt's use of each of the job's caches.
@@ -363,14 +397,10 @@ impl JobSpec {
 /// Keys that are read and that this version of the engine can't act on. A lane that uses one is refused:
 /// running it without would be a lie.
 fn not_supported_yet(lane: &Lane) -> Vec<JobProblem> {
-    let used = [
-        ("outputs", !lane.outputs.is_empty()),
-        ("inputs", !lane.inputs.is_empty()),
-        (
-            "runner = \"ssh:...\"",
-            matches!(lane.runner, LaneRunner::Ssh(_)),
-        ),
-    ];
+    let used = [(
+        "runner = \"ssh:...\"",
+        matches!(lane.runner, LaneRunner::Ssh(_)),
+    )];
     used.into_iter()
         .filter(|(_, is_used)| *is_used)
         .map(|(key, _)| JobProblem::NotSupportedYet { key })

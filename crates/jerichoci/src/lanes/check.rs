@@ -8,6 +8,7 @@ use pika_incus_guest_role::IncusGuestRole;
 use toml::Spanned;
 
 use super::matrix;
+use super::payloads::LanePayloads;
 use super::raw::{KNOWN_KEYS, RawFile, RawLane};
 use super::{
     LANE_ID_BYTES_MAX, LANE_TIMEOUT_MAX, LANES_FILE_BYTES_MAX, LANES_MAX, Lane, LaneRunner,
@@ -118,7 +119,8 @@ impl Checker<'_> {
                 )
             })
             .collect();
-        let lanes: Vec<Lane> = raw.into_iter().map(|lane| self.lane(lane)).collect();
+        let payloads: Vec<LanePayloads> = raw.iter().map(LanePayloads::of).collect();
+        let mut lanes: Vec<Lane> = raw.into_iter().map(|lane| self.lane(lane)).collect();
         let mut seen = BTreeSet::new();
         for (lane, (id_span, _)) in lanes.iter().zip(&spans) {
             if !seen.insert(lane.id.to_ascii_lowercase()) {
@@ -130,6 +132,7 @@ impl Checker<'_> {
                 self.refuse(id_span.clone(), message);
             }
         }
+        self.link_payloads(section, &mut lanes, &payloads);
         self.needs(section, &lanes, &spans);
         if self.problems.is_empty() {
             matrix::expand(lanes)
@@ -163,9 +166,13 @@ impl Checker<'_> {
         }
         for (lane, (id_span, _)) in lanes.iter().zip(spans) {
             if reaches(&known, &lane.id, &lane.id) {
+                let through = match lanes.iter().any(|lane| !lane.inputs.is_empty()) {
+                    true => "`needs` and `inputs`",
+                    false => "`needs`",
+                };
                 self.refuse(
                     id_span.clone(),
-                    format!("lane `{}` needs itself, through `needs`", lane.id),
+                    format!("lane `{}` needs itself, through {through}", lane.id),
                 );
             }
         }
@@ -178,7 +185,7 @@ impl Checker<'_> {
         self.globs(&raw.exclude);
         self.globs(&raw.artifacts);
         self.globs(&raw.reports);
-        for names in [&raw.caches, &raw.outputs, &raw.inputs, &raw.mounts] {
+        for names in [&raw.caches, &raw.mounts] {
             self.names(names);
         }
         self.env(&raw.env);
@@ -250,8 +257,8 @@ impl Checker<'_> {
             reports: into_inner(raw.reports),
             caches: into_inner(raw.caches),
             workspace: raw.workspace,
-            outputs: into_inner(raw.outputs),
-            inputs: into_inner(raw.inputs),
+            outputs: self.payloads(&raw.outputs),
+            inputs: self.payloads(&raw.inputs),
             mounts: into_inner(raw.mounts),
             runner: raw
                 .runner

@@ -9,6 +9,7 @@ mod duration;
 mod error;
 mod matrix;
 mod matrix_check;
+mod payloads;
 mod raw;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,8 @@ use std::time::Duration;
 use pika_cloud::InstanceType;
 use pika_incus_guest_role::IncusGuestRole;
 use serde::{Deserialize, Serialize};
+
+use crate::cache::payload::Payload;
 
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use error::LanesError;
@@ -137,10 +140,10 @@ pub struct Lane {
     pub caches: Vec<String>,
     /// Whether the command may write into its copy of the source.
     pub workspace: Workspace,
-    /// Names of prepared payloads that the lane makes.
-    pub outputs: Vec<String>,
-    /// Names of prepared payloads that the lane takes.
-    pub inputs: Vec<String>,
+    /// Prepared payloads that the lane makes.
+    pub outputs: Vec<Payload>,
+    /// Prepared payloads that the lane takes. The lanes that make them are among [`Lane::needs`].
+    pub inputs: Vec<Payload>,
     /// Names of mounts that the operator's configuration defines.
     pub mounts: Vec<String>,
     /// What runs the lane.

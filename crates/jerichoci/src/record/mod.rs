@@ -41,6 +41,6 @@ pub use retention::{ExpiredArtifacts, LeftRun, PrunePolicy, PruneReport, PrunedR
 pub use store::{RunDir, RunStore, STORE_DIR, StoreError};
 pub use types::{
     ArtifactFile, ArtifactsRecord, CacheVolumeRecord, JobRecord, JobResult, NotSelected,
-    RUN_RECORD_SCHEMA_VERSION, RefusedArtifact, Removal, RemovalRecord, RunRecord, RunState,
-    RuntimeRecord, SelectionRecord, SourceRecord, Timings,
+    PayloadVolumeRecord, RUN_RECORD_SCHEMA_VERSION, RefusedArtifact, Removal, RemovalRecord,
+    RunRecord, RunState, RuntimeRecord, SelectionRecord, SourceRecord, Timings,
 };

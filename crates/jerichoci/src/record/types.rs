@@ -7,6 +7,7 @@ use pika_runtime::Runtime;
 use serde::{Deserialize, Serialize};
 
 use super::RunId;
+use crate::cache::payload::Payload;
 use crate::changes::ChangeBase;
 use crate::lanes::Section;
 use crate::outcome::{JobOutcome, RunVerdict};
@@ -179,6 +180,9 @@ pub struct JobRecord {
     /// Working volumes of the job's caches.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cache_volumes: Vec<CacheVolumeRecord>,
+    /// Volumes of the payloads that the job makes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub payload_volumes: Vec<PayloadVolumeRecord>,
     /// Ties the result to this attempt.
     pub nonce: String,
     /// When the job was taken up.
@@ -204,6 +208,17 @@ pub struct RuntimeRecord {
 pub struct CacheVolumeRecord {
     /// The cache's name.
     pub cache: String,
+    /// The storage pool.
+    pub pool: String,
+    /// The volume.
+    pub volume: String,
+}
+
+/// A volume that a job makes a payload in, for others of its run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PayloadVolumeRecord {
+    /// What it makes.
+    pub payload: Payload,
     /// The storage pool.
     pub pool: String,
     /// The volume.

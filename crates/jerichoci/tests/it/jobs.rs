@@ -188,17 +188,11 @@ fn an_unknown_name_says_what_there_is() {
 
 #[test]
 fn what_is_not_supported_is_refused_and_never_ignored() {
-    for (keys, key) in [
-        ("outputs = [\"x\"]", "outputs"),
-        ("inputs = [\"x\"]", "inputs"),
-        ("runner = \"ssh:mac\"", "runner"),
-    ] {
-        let text = refusal(keys);
-        assert!(
-            text.contains(key) && text.contains("not supported"),
-            "{keys}: {text}"
-        );
-    }
+    let text = refusal("runner = \"ssh:mac\"");
+    assert!(
+        text.contains("runner") && text.contains("not supported"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -210,6 +204,40 @@ fn two_mounts_at_one_place_are_refused_before_anything_starts() {
         .expect_err("refused")
         .to_string();
     assert!(text.contains("/c"), "{text}");
+}
+
+#[test]
+fn a_payload_is_mounted_where_nothing_else_may_be() {
+    let with = |keys: &str, config: &str| {
+        let source = format!(
+            "version = 1\n[[branch.lanes]]\nid = \"a\"\ncommand = [\"true\"]\n{keys}\n\
+             [[branch.lanes]]\nid = \"b\"\ncommand = [\"true\"]\noutputs = [\"workspace-deps\"]\n"
+        );
+        let lanes = LanesFile::parse("f", &source).expect("parses");
+        let operator = OperatorConfig::parse("c", config).expect("parses");
+        make(&lanes, &operator, None)
+    };
+    let takes = "inputs = [\"workspace-deps\"]";
+    let taker = with(takes, "").expect("a job");
+    assert_eq!(taker.needs, ["b"]);
+    let own = taker.runtime_spec(&run_id(), 1, Path::new("/s")).mounts;
+    assert_eq!(own.len(), 1, "what it takes is known when it starts");
+    let made = with("outputs = [\"workspace-build\"]", "").expect("a job");
+    let of = |attempt| {
+        let spec = made.runtime_spec(&run_id(), attempt, Path::new("/s"));
+        spec.mounts.last().expect("its output").clone()
+    };
+    assert_eq!(of(1).guest_path, "/staged/linux-rust/workspace-build");
+    assert_eq!(of(1).mode, RuntimeMountMode::ReadWrite);
+    assert_ne!(of(1).source, of(2).source, "each attempt has its own");
+    let there = "[mounts.x]\nsource = \"/x\"\nmode = \"read_only\"\nguest_path = \"/staged/linux-rust/workspace-deps\"";
+    let refused = with(&format!("{takes}\nmounts = [\"x\"]"), there).expect_err("refused");
+    assert!(
+        refused
+            .to_string()
+            .contains("/staged/linux-rust/workspace-deps"),
+        "{refused}"
+    );
 }
 
 #[test]

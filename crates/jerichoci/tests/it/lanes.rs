@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jerichoci::cache::payload::Payload;
 use jerichoci::lanes::{LaneRunner, LanesFile, Workspace};
 use pika_cloud::InstanceType;
 
@@ -42,6 +43,7 @@ version = 1
 [[branch.lanes]]
 id = "first"
 command = ["true"]
+outputs = ["workspace-deps", "workspace-build"]
 [[branch.lanes]]
 id = "all.keys_1"
 title = "All keys"
@@ -64,8 +66,7 @@ artifacts = ["out/**"]
 reports = ["junit.xml"]
 caches = ["cargo-home"]
 workspace = "writable"
-outputs = ["deps"]
-inputs = ["build"]
+inputs = ["workspace-build"]
 mounts = ["rust-toolchain"]
 runner = "ssh:mac-mini"
 matrix = { toolchain = ["stable", "beta"] }
@@ -86,6 +87,8 @@ keep_going = false
     assert_eq!(lane.resources.memory_mib, Some(8192));
     assert_eq!(lane.env["B_C"], "two");
     assert_eq!(lane.workspace, Workspace::Writable);
+    assert_eq!(lane.inputs, [Payload::WorkspaceBuild]);
+    assert_eq!(file.branch[0].outputs, Payload::ALL);
     assert_eq!(lane.runner, LaneRunner::Ssh("mac-mini".into()));
     assert_eq!(
         (lane.retry, lane.required, lane.keep_going, lane.run_as_root),
@@ -321,5 +324,65 @@ proptest::proptest! {
         if let Err(error) = LanesFile::parse("f", &lane(&source)) {
             proptest::prop_assert!(error.problems[0].line >= 1);
         }
+    }
+}
+
+#[test]
+fn whoever_takes_a_payload_needs_the_one_lane_that_makes_it() {
+    let lane = |id: &str, keys: &str| {
+        format!("[[branch.lanes]]\nid = \"{id}\"\ncommand = [\"true\"]\n{keys}\n")
+    };
+    let file = |lanes: &[String]| format!("version = 1\n{}", lanes.concat());
+    let (makes, takes) = (
+        "outputs = [\"workspace-deps\"]",
+        "inputs = [\"workspace-deps\"]",
+    );
+    let good = [
+        lane("t", &format!("{takes}\nmatrix = {{ n = [\"1\", \"2\"] }}")),
+        lane("m", makes),
+        lane("n", &format!("{takes}\nneeds = [\"m\"]")),
+    ];
+    let parsed = LanesFile::parse("f", &file(&good)).expect("parses");
+    let needs: Vec<String> = (parsed.branch.iter())
+        .map(|lane| format!("{}: {}", lane.id, lane.needs.join(" ")))
+        .collect();
+    assert_eq!(needs, ["t@n=1: m", "t@n=2: m", "m: ", "n: m"]);
+    let circle = "inputs = [\"workspace-deps\"]\noutputs = [\"workspace-build\"]";
+    let back = "inputs = [\"workspace-build\"]\noutputs = [\"workspace-deps\"]";
+    for (lanes, words) in [
+        (
+            vec![lane("t", takes)],
+            ":5:11: no branch lane makes `workspace-deps`",
+        ),
+        (
+            vec![lane("t", &format!("{takes}\n{makes}"))],
+            ":5:11: a lane can't take",
+        ),
+        (
+            vec![lane("a", makes), lane("b", makes)],
+            ":9:12: lane `a` makes `workspace-deps` already",
+        ),
+        (
+            vec![lane("a", &format!("{makes}\nmatrix = {{ n = [\"1\"] }}"))],
+            ":5:12: each variant",
+        ),
+        (
+            vec![lane("a", circle), lane("b", back)],
+            ":3:6: lane `a` needs itself, through `needs` and `inputs`",
+        ),
+        (
+            vec![lane("a", "outputs = [\"deps\"]")],
+            ":5:12: `deps` is no payload",
+        ),
+        (
+            vec![lane(
+                "a",
+                "outputs = [\"workspace-deps\", \"workspace-deps\"]",
+            )],
+            ":5:30: `workspace-deps` is listed twice",
+        ),
+    ] {
+        let text = refusal(&file(&lanes));
+        assert!(text.contains(words), "{words}: {text}");
     }
 }

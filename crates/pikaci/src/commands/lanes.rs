@@ -2,11 +2,13 @@
 
 use std::io::Write;
 
+use jerichoci::cache::payload::Payload;
 use jerichoci::job::{JobContext, JobSpec};
 use jerichoci::lanes::{Lane, Section};
 use jerichoci::select::{Cause, Choice, add_needs, select_lanes};
 use serde::Serialize;
 
+use super::payloads::{self, Taken};
 use super::{print_json, selection, write_out};
 use crate::cli::{Global, LanesArguments, Output};
 use crate::context::Context;
@@ -29,6 +31,12 @@ struct LaneRow {
     command: Vec<String>,
     paths: Option<Vec<String>>,
     needs: Vec<String>,
+    /// Payloads that it makes for other lanes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    outputs: Vec<Payload>,
+    /// Payloads that it takes, each with the lane that makes it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    inputs: Vec<Taken>,
     #[serde(skip_serializing_if = "Option::is_none")]
     entrypoint: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,7 +93,7 @@ pub(crate) fn lanes(global: &Global, arguments: &LanesArguments) -> Result<Exit,
         for (place, lane) in lanes.iter().enumerate() {
             let choice = choices.as_ref().and_then(|choices| choices.get(place));
             let selection = choice.map(|one| SelectionRow::new(&one.choice));
-            rows.push(row(section, lane, selection, &job_context));
+            rows.push(row(section, lane, selection, &job_context, lanes));
         }
     }
     if let Some(changes) = &changes {
@@ -120,7 +128,9 @@ fn row(
     lane: &Lane,
     selection: Option<SelectionRow>,
     context: &JobContext<'_>,
+    all: &[Lane],
 ) -> LaneRow {
+    let makers = || all.iter().map(|lane| (lane.id.as_str(), &lane.outputs[..]));
     let problems = match JobSpec::new(section, lane, context) {
         Ok(_) => Vec::new(),
         Err(error) => error.problems.iter().map(ToString::to_string).collect(),
@@ -133,6 +143,8 @@ fn row(
         command: lane.command.clone(),
         paths: lane.paths.clone(),
         needs: lane.needs.clone(),
+        outputs: lane.outputs.clone(),
+        inputs: payloads::taken(&lane.inputs, makers),
         entrypoint: lane.entrypoint.clone(),
         concurrency_group: lane.concurrency_group.clone(),
         selection,
@@ -152,6 +164,9 @@ fn show(out: &mut impl Write, row: &LaneRow, width: usize) -> std::io::Result<()
         padded(row.section.as_str(), 7)
     );
     writeln!(out, "{}", line.trim_end())?;
+    for words in payloads::words(&row.outputs, &row.inputs) {
+        writeln!(out, "  {}", style::paint(style::QUIET, &words))?;
+    }
     for problem in &row.problems {
         writeln!(
             out,

@@ -11,6 +11,7 @@ pub(crate) mod lanes;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod man;
+mod payloads;
 pub(crate) mod prune;
 pub(crate) mod rerun;
 pub(crate) mod resume;

@@ -96,8 +96,18 @@ fn job(context: &Context, arguments: &ShellArguments) -> Result<JobSpec, Command
         let hint = format!("name one of: {}", names.join(", "));
         return Err(CommandError::new(Exit::Usage, message).with_hint(hint));
     }
-    jobs.pop()
-        .ok_or_else(|| CommandError::new(Exit::Usage, "no lane is named"))
+    let job = jobs.pop();
+    let job = job.ok_or_else(|| CommandError::new(Exit::Usage, "no lane is named"))?;
+    match job.inputs.first() {
+        None => Ok(job),
+        Some(payload) => {
+            let lane = &job.lane;
+            let message =
+                format!("lane `{lane}` takes the payload `{payload}`, which only a run can give");
+            Err(CommandError::new(Exit::Usage, message)
+                .with_hint("`pikaci run` runs the lane together with the one that makes it"))
+        }
+    }
 }
 
 /// What runs in the instance, and what it gets into its environment.

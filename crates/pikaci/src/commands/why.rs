@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use jerichoci::cache::payload::Payload;
 use jerichoci::logs::{ERROR_LINES_MAX, first_error_lines};
 use jerichoci::outcome::JobOutcome;
 use jerichoci::record::{
@@ -12,6 +13,7 @@ use jerichoci::select::Cause;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::payloads::{self, Taken};
 use super::selection::base_text;
 use super::{print_json, write_out};
 use crate::cli::{Global, Output, WhyArguments};
@@ -32,6 +34,12 @@ struct Story<'a> {
     /// Why it was not, where changed paths did not select it.
     #[serde(skip_serializing_if = "Option::is_none")]
     not_selected: Option<&'a NotSelected>,
+    /// Payloads that it makes for other lanes of the run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    outputs: Vec<Payload>,
+    /// Payloads that it takes, each with the lane that makes it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    inputs: Vec<Taken>,
     #[serde(skip_serializing_if = "Option::is_none")]
     job: Option<JobRecord>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,6 +91,8 @@ fn story<'a>(
         lane,
         reason: selection.reasons.get(lane),
         not_selected,
+        outputs: Vec::new(),
+        inputs: Vec::new(),
         job: None,
         result: None,
         tests: None,
@@ -92,6 +102,12 @@ fn story<'a>(
     };
     // Only a name that the record has may become part of a path.
     if record.lanes.iter().any(|known| known == lane) {
+        let jobs = run.read_plan()?.map(|plan| plan.jobs).unwrap_or_default();
+        if let Some(spec) = jobs.iter().find(|job| job.lane == lane) {
+            let makers = || jobs.iter().map(|job| (job.lane.as_str(), &job.outputs[..]));
+            story.outputs.clone_from(&spec.outputs);
+            story.inputs = payloads::taken(&spec.inputs, makers);
+        }
         let job = run.job(lane);
         story.job = job.read_record()?;
         story.result = job.read_result()?;
@@ -132,6 +148,8 @@ fn sentences(record: &RunRecord, story: &Story<'_>) -> Vec<String> {
         Some(cause) => format!("Chosen: {cause}{compared}."),
         None => "The record of this run does not say why the lane was chosen.".to_owned(),
     }];
+    let about = payloads::words(&story.outputs, &story.inputs).into_iter();
+    sentences.extend(about.map(|words| format!("It {words}.")));
     match (&story.job, &story.result) {
         (None, None) if record.state == RunState::Running => {
             sentences.push("It has not been taken up yet: it waits for its turn.".to_owned());
@@ -187,6 +205,7 @@ fn ended(result: &JobResult) -> String {
     let verb = match result.outcome {
         JobOutcome::Infrastructure { .. } => "It has no result of its own, ",
         JobOutcome::Skipped { .. } | JobOutcome::Cancelled { .. } => "It was ",
+        JobOutcome::OutputRefused { .. } => "Its command passed, but: ",
         JobOutcome::Passed | JobOutcome::Failed { .. } | JobOutcome::TimedOut { .. } => "It ",
     };
     let forged = if result.self_reported {

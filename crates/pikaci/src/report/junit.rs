@@ -26,7 +26,11 @@ impl Case {
             Some(JobOutcome::Passed) => Self::Passed,
             None | Some(JobOutcome::Skipped { .. }) => Self::Skipped,
             Some(_) if lane.is_optional => Self::Skipped,
-            Some(JobOutcome::Failed { .. } | JobOutcome::TimedOut { .. }) => Self::Failure,
+            Some(
+                JobOutcome::Failed { .. }
+                | JobOutcome::OutputRefused { .. }
+                | JobOutcome::TimedOut { .. },
+            ) => Self::Failure,
             Some(JobOutcome::Cancelled { .. } | JobOutcome::Infrastructure { .. }) => Self::Error,
         }
     }

@@ -28,7 +28,7 @@ const STOP: Stop = Stop {
     part: "/state",
     ..CREATE
 };
-const DELETE: Stop = Stop {
+pub(crate) const DELETE: Stop = Stop {
     method: "DELETE",
     path: "/1.0/instances/",
     ..CREATE

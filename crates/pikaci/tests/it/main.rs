@@ -11,6 +11,7 @@ mod hostile_disks;
 mod interruptions;
 mod many;
 mod outcomes;
+mod payloads;
 mod program;
 mod refusals;
 mod repositories;

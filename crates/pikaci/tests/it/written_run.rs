@@ -136,6 +136,7 @@ pub(crate) fn job_record(run_id: &RunId) -> JobRecord {
         guest_role: None,
         image_alias: "pikaci/dev".into(),
         cache_volumes: Vec::new(),
+        payload_volumes: Vec::new(),
         nonce: "n".into(),
         started_at: at(STARTED),
         lease_until: None,

@@ -1,5 +1,5 @@
 //! Owns the environment of jobs that take a payload: what was linked and generated elsewhere needs the same programs
-//! and libraries at hand. Pure.
+//! and libraries at hand. Pure: the guest is asked by whoever has one, with [`PROBE_SCRIPT`].
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,25 @@ use pika_cloud::paths::{JOB_PATH_TAIL, SYSTEM_BIN_DIR};
 /// Libraries of the graphics driver, in guests that have one.
 const OPENGL_DRIVER_DIR: &str = "/run/opengl-driver/lib";
 
-/// Where a guest image has what payloads need. Directories of the guest, absolute; none is looked at here.
+/// For `sh -c`, as root of a guest in which nothing of a job's has run: says where it has what payloads need, for
+/// [`StagedPrograms::told`]. What is in the system's own folder of programs is on every job's `PATH`.
+pub const PROBE_SCRIPT: &str = r#"
+PATH=/run/current-system/sw/bin:/usr/sbin:/usr/bin:/sbin:/bin
+there() { for each; do [ -e "$each" ] && printf '%s\n' "$each"; done | sort -V | tail -n 1; }
+postgres=$(there /usr/lib/postgresql/*/bin/postgres)
+[ -n "$postgres" ] && printf 'postgresql=%s\n' "${postgres%/*}"
+case $(readlink -f /run/current-system/sw/lib) in
+/lib | /usr/lib) ;; # where the loader looks by itself
+*) [ -d /run/current-system/sw/lib ] && echo library=/run/current-system/sw/lib ;;
+esac
+clang=$(there /usr/lib/llvm-*/lib/libclang.so* /usr/lib/llvm-*/lib/libclang-[0-9]*.so*)
+[ -e /run/current-system/sw/lib/libclang.so ] && clang=/run/current-system/sw/lib/libclang.so
+[ -n "$clang" ] && printf 'libclang=%s\n' "${clang%/*}"
+[ -d /run/opengl-driver/lib ] && echo opengl=yes
+exit 0
+"#;
+
+/// Where a guest image has what payloads need. Directories of the guest, absolute.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StagedPrograms {
     /// Programs of PostgreSQL.
@@ -19,6 +37,24 @@ pub struct StagedPrograms {
     pub libclang_dir: Option<String>,
     /// Whether the guest has a graphics driver's libraries.
     pub opengl_driver: bool,
+}
+
+impl StagedPrograms {
+    /// What a guest said to [`PROBE_SCRIPT`].
+    pub fn told(said: &str) -> Self {
+        let mut programs = Self::default();
+        for (what, value) in said.lines().filter_map(|line| line.split_once('=')) {
+            let value = value.to_owned();
+            match what {
+                "postgresql" => programs.postgresql_bin = Some(value),
+                "library" => programs.library_dirs.push(value),
+                "libclang" => programs.libclang_dir = Some(value),
+                "opengl" => programs.opengl_driver = true,
+                _ => {}
+            }
+        }
+        programs
+    }
 }
 
 /// Environment to add to a job's own, which is `of_lane`: the lane's `PATH` and `LD_LIBRARY_PATH` stay, behind what
@@ -84,6 +120,13 @@ mod tests {
         LIBCLANG_PATH=/clang/lib
         PATH=/pg/bin:/run/current-system/sw/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
         ");
+    }
+
+    #[test]
+    fn what_a_guest_says_is_read() {
+        let said = "postgresql=/pg/bin\nlibrary=/a/lib\nlibrary=/b/lib\nlibclang=/clang/lib\nopengl=yes\nother=x\n";
+        assert_eq!(StagedPrograms::told(said), programs());
+        assert_eq!(StagedPrograms::told(""), StagedPrograms::default());
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Prepared payloads: what one lane of a run makes for others, mounted read-only in those at a fixed place.
 //!
-//! Owns the closed list of payloads, their volumes' names and labels, the mounts, and the environment of jobs that take
-//! one. A payload belongs to one run: a lane that makes one writes to a volume at the very path where others will read
+//! Owns the closed list of payloads, their volumes' names and labels, the mounts, what a payload may hold, and the
+//! environment of jobs that take one. A payload belongs to one run: a lane that makes one writes to a volume at the very path where others will read
 //! it, the volume is sealed once that job passed and nothing uses it any more, and it goes with the run. Never shared
 //! between runs, so it carries no trust from one to another.
 
+mod check;
 mod environment;
 mod store;
 
@@ -15,12 +16,15 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use pika_cloud::paths::{WORKSPACE_BUILD_GUEST_PATH, WORKSPACE_DEPS_GUEST_PATH};
 use pika_cloud::{RuntimeMount, RuntimeMountKind, RuntimeMountMode};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::key::short_digest;
 use crate::record::RunId;
 
-pub use environment::{StagedPrograms, staged_environment};
+pub use check::{
+    CHECK_SCRIPT, LINK_BYTES_MAX, OUTPUT_BYTES_MAX, OUTPUT_ENTRIES_MAX, OutputProblem, judge_output,
+};
+pub use environment::{PROBE_SCRIPT, StagedPrograms, staged_environment};
 pub use store::{PayloadError, PayloadStore, RemovedPayload, SealRefusal, Sealed};
 
 const PAYLOAD: &str = "payload";
@@ -31,7 +35,7 @@ const WORKING: &str = "working";
 const SEALED: &str = "sealed";
 
 /// A payload that lanes can make and take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Payload {
     /// Built dependencies of a workspace.

@@ -199,6 +199,14 @@ impl PayloadStore {
         }
     }
 
+    /// Removes the volume of a job that did not pass, and whose instance is gone.
+    ///
+    /// # Errors
+    /// When Incus fails.
+    pub async fn discard(&self, making: &PayloadUse) -> Result<RemovedPayload, PayloadError> {
+        self.remove(making.volume()).await
+    }
+
     /// Removes what a run's jobs made. What is still used stays, for the next call or a janitor.
     ///
     /// # Errors
@@ -206,14 +214,17 @@ impl PayloadStore {
     pub async fn remove_run(&self, run_id: &RunId) -> Result<Vec<RemovedPayload>, PayloadError> {
         let mut removed = Vec::new();
         for OwnedVolume { name: volume, .. } in self.of_run(run_id).await? {
-            let end = self
-                .runtimes
-                .remove_volume(&self.project, &self.pool, &volume)
-                .await
-                .map_err(|source| self.failed(source))?;
-            removed.push(RemovedPayload { volume, end });
+            removed.push(self.remove(volume).await?);
         }
         Ok(removed)
+    }
+
+    async fn remove(&self, volume: String) -> Result<RemovedPayload, PayloadError> {
+        let removing = self
+            .runtimes
+            .remove_volume(&self.project, &self.pool, &volume);
+        let end = removing.await.map_err(|source| self.failed(source))?;
+        Ok(RemovedPayload { volume, end })
     }
 
     async fn of_run(&self, run_id: &RunId) -> Result<Vec<OwnedVolume>, PayloadError> {
