@@ -84,6 +84,11 @@ impl ServerCache {
         lock(&self.pool_drivers).get(pool).cloned()
     }
 
+    /// A pool was asked for.
+    pub(crate) fn pool_has_driver(&self, pool: &str, driver: &str) {
+        lock(&self.pool_drivers).insert(pool.to_owned(), driver.to_owned());
+    }
+
     /// A volume of the name is there now, and whole.
     pub(crate) fn volume_is_made(&self, project: &str, pool: &str, volume: &str) {
         lock(&self.volumes_made).insert([project, pool, volume].map(str::to_owned));
@@ -283,7 +288,7 @@ impl Runtimes {
                         _ => cant_look(source),
                     })?;
                 let driver = pool.value.driver;
-                lock(&self.server_cache.pool_drivers).insert(name.to_owned(), driver.clone());
+                self.server_cache.pool_has_driver(name, &driver);
                 driver
             }
         };

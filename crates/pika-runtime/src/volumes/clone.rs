@@ -91,6 +91,7 @@ impl Runtimes {
                 source,
             })?
             .value;
+        self.server_cache.pool_has_driver(pool, &found.driver);
         Ok(PoolCloning {
             pool: pool.to_owned(),
             copy_on_write: copies_on_write(&found.driver, &found.config),
