@@ -117,12 +117,7 @@ impl Runtimes {
                 }
             },
             self.pool_cloning(clone.pool),
-            async {
-                match clone.source_seen {
-                    Some(seen) if seen.name == clone.source => finished_source(seen.clone()),
-                    _ => self.clone_source(&client, clone).await,
-                }
-            },
+            self.clone_source(&client, clone, clone.source_seen),
         );
         if let Some(finished) = target? {
             return Ok(existing(&finished));
@@ -147,7 +142,7 @@ impl Runtimes {
                     Box::pin(self.clone_volume(&looking)).await
                 }
                 _ => {
-                    self.clone_source(&client, clone).await?;
+                    self.clone_source(&client, clone, None).await?;
                     Err(error)
                 }
             };
@@ -233,17 +228,25 @@ impl Runtimes {
         Ok(())
     }
 
+    /// The source, as it was seen `before` or else as it is now.
     async fn clone_source(
         &self,
         client: &Client,
         clone: &VolumeClone<'_>,
+        before: Option<&OwnedVolume>,
     ) -> Result<OwnedVolume, VolumeError> {
-        match self.our_volume(client, clone.pool, clone.source).await? {
-            None => Err(VolumeError::Missing {
-                pool: clone.pool.to_owned(),
-                volume: clone.source.to_owned(),
-            }),
-            Some(found) => finished_source(seen(clone.pool, found)),
+        let (pool, volume) = (clone.pool.to_owned(), clone.source.to_owned());
+        let source = match before {
+            Some(source) if source.name == clone.source => Some(source.clone()),
+            _ => {
+                let found = self.our_volume(client, clone.pool, clone.source).await?;
+                found.map(|found| seen(clone.pool, found))
+            }
+        };
+        match source {
+            None => Err(VolumeError::Missing { pool, volume }),
+            Some(source) if source.unfinished => Err(VolumeError::Unfinished { pool, volume }),
+            Some(source) => Ok(source),
         }
     }
 
@@ -296,16 +299,6 @@ impl Runtimes {
 
 fn is_unfinished(volume: &Volume) -> bool {
     volume.config.contains_key(LABEL_UNFINISHED)
-}
-
-fn finished_source(source: OwnedVolume) -> Result<OwnedVolume, VolumeError> {
-    match source.unfinished {
-        true => Err(VolumeError::Unfinished {
-            pool: source.pool,
-            volume: source.name,
-        }),
-        false => Ok(source),
-    }
 }
 
 fn existing(found: &Volume) -> VolumeCloned {

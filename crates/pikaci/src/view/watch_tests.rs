@@ -1,3 +1,5 @@
+//! What the view writes of a run: all of it, in order, gathered.
+
 use std::sync::{Arc, Mutex};
 
 use jerichoci::engine::JobPhase;
