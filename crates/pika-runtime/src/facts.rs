@@ -70,10 +70,35 @@ pub enum ResolvePlanError {
     Plan(ResolveError),
 }
 
-/// What doesn't change while a server runs.
+/// What this process knows of a server without asking: what doesn't change while it runs, and what was made just now.
 #[derive(Debug, Default)]
 pub(crate) struct ServerCache {
     pool_drivers: Mutex<BTreeMap<String, String>>,
+    /// Volumes that were made here and that no plan was resolved with yet, by project, pool and name.
+    volumes_made: Mutex<BTreeSet<[String; 3]>>,
+}
+
+impl ServerCache {
+    /// The driver of a pool, if it was asked for before.
+    pub(crate) fn pool_driver(&self, pool: &str) -> Option<String> {
+        lock(&self.pool_drivers).get(pool).cloned()
+    }
+
+    /// A pool was asked for.
+    pub(crate) fn pool_has_driver(&self, pool: &str, driver: &str) {
+        lock(&self.pool_drivers).insert(pool.to_owned(), driver.to_owned());
+    }
+
+    /// A volume of the name is there now, and whole.
+    pub(crate) fn volume_is_made(&self, project: &str, pool: &str, volume: &str) {
+        lock(&self.volumes_made).insert([project, pool, volume].map(str::to_owned));
+    }
+
+    /// Whether the volume was made here since this was last asked. The first plan that mounts it may count on that; who
+    /// comes later looks.
+    pub(crate) fn take_made(&self, project: &str, pool: &str, volume: &str) -> bool {
+        lock(&self.volumes_made).remove(&[project, pool, volume].map(str::to_owned))
+    }
 }
 
 /// What a server tells of itself, asked for once by whoever shares this.
@@ -182,12 +207,7 @@ impl Runtimes {
         seen: ServerSeen,
         host_dirs: BTreeMap<String, HostDirFacts>,
     ) -> Result<ServerFacts, FactsError> {
-        let volume_mounts = plan
-            .mounts
-            .iter()
-            .any(|mount| !is_host_directory(&mount.source));
-        let client = self.client(&plan.incus.project);
-        let volumes = volumes(&client, &seen.pool.name, volume_mounts).await?;
+        let volumes = self.volumes_there(plan, &seen.pool.name).await?;
         Ok(ServerFacts {
             containers: seen.containers,
             virtual_machines: seen.virtual_machines,
@@ -230,9 +250,32 @@ impl Runtimes {
         pika_cloud::resolve(plan, &facts, ownership).map_err(ResolvePlanError::Plan)
     }
 
+    /// Which of the volumes that a plan mounts are in the pool. Each is asked for by its name: a list of all would have
+    /// Incus look for the users of each.
+    async fn volumes_there(
+        &self,
+        plan: &IncusRuntimePlan,
+        pool: &str,
+    ) -> Result<BTreeSet<String>, FactsError> {
+        let project = &plan.incus.project;
+        let client = self.client(project);
+        let mounted: BTreeSet<&str> = plan
+            .mounts
+            .iter()
+            .map(|mount| mount.source.as_str())
+            .filter(|source| !is_host_directory(source))
+            .collect();
+        let looks = mounted.into_iter().map(async |volume| {
+            let is_there = self.server_cache.take_made(project, pool, volume)
+                || is_there(&client, pool, volume).await?;
+            Ok(is_there.then(|| volume.to_owned()))
+        });
+        let looked = futures_util::future::try_join_all(looks).await?;
+        Ok(looked.into_iter().flatten().collect())
+    }
+
     async fn pool(&self, client: &Client, name: &str) -> Result<PoolFacts, FactsError> {
-        let known = lock(&self.server_cache.pool_drivers).get(name).cloned();
-        let driver = match known {
+        let driver = match self.server_cache.pool_driver(name) {
             Some(driver) => driver,
             None => {
                 let pool = client
@@ -245,7 +288,7 @@ impl Runtimes {
                         _ => cant_look(source),
                     })?;
                 let driver = pool.value.driver;
-                lock(&self.server_cache.pool_drivers).insert(name.to_owned(), driver.clone());
+                self.server_cache.pool_has_driver(name, &driver);
                 driver
             }
         };
@@ -306,22 +349,10 @@ async fn image(client: &Client, alias: &str) -> Result<Option<ImageFacts>, Facts
     }))
 }
 
-/// Names of the pool's custom volumes; not asked for if no mount needs them.
-async fn volumes(
-    client: &Client,
-    pool: &str,
-    needed: bool,
-) -> Result<BTreeSet<String>, FactsError> {
-    if !needed {
-        return Ok(BTreeSet::new());
-    }
-    match client.volumes(pool).await {
-        Ok(volumes) => Ok(volumes
-            .into_iter()
-            .filter(|v| v.kind == "custom")
-            .map(|v| v.name)
-            .collect()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(BTreeSet::new()),
+async fn is_there(client: &Client, pool: &str, volume: &str) -> Result<bool, FactsError> {
+    match client.volume(pool, volume).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(cant_look(error)),
     }
 }

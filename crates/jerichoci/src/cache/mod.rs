@@ -15,6 +15,7 @@
 
 mod evict;
 mod key;
+mod known;
 mod labels;
 #[cfg(test)]
 mod model_tests;
@@ -26,6 +27,7 @@ mod store;
 
 pub use evict::{CachePolicy, EvictReason, Eviction, evict};
 pub use key::{CacheKey, CacheUse};
+pub use known::KnownVolumes;
 pub use labels::{CacheLabelError, CacheLabels, CacheState, Generation, Trust};
 pub use outcome::{
     CacheError, Committed, Discarded, EvictReport, Evicted, FullCopy, PreparedCache, StartedFrom,

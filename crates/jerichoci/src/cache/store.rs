@@ -2,6 +2,7 @@
 //! `pika-runtime`. Each call looks at what is there first and may be repeated after a crash at any point.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use pika_cloud::paths::{GUEST_GID, GUEST_UID};
@@ -13,6 +14,7 @@ use pika_runtime::{
 
 use super::evict::{CachePolicy, evict};
 use super::key::{CacheKey, CacheUse};
+use super::known::KnownVolumes;
 use super::labels::{CacheLabels, CacheState, Generation, Trust};
 use super::outcome::{
     CacheError, Committed, Discarded, EvictReport, Evicted, FullCopy, PreparedCache, StartedFrom,
@@ -36,6 +38,8 @@ pub struct CacheStore {
     /// Most bytes that one volume may hold, where the pool enforces that. Only new, empty caches take it on; a clone
     /// has its source's.
     pub volume_bytes_max: Option<u64>,
+    /// What was listed before and still holds; clones of the store share it.
+    pub known: Arc<KnownVolumes>,
 }
 
 impl CacheStore {
@@ -48,7 +52,7 @@ impl CacheStore {
     /// # Errors
     /// When they can't be listed or measured.
     pub async fn list(&self) -> Result<Vec<Generation>, CacheError> {
-        let mut generations = self.generations().await?;
+        let mut generations = generations_of(&self.volumes().await?);
         for generation in &mut generations {
             let bytes = self
                 .runtimes
@@ -59,15 +63,51 @@ impl CacheStore {
         Ok(generations)
     }
 
+    /// All volumes of caches, working ones too, as they are now. Until something is committed through this store or a
+    /// clone of it, jobs of the caches `held` start from what is listed here: nobody else may commit to those meanwhile.
+    ///
+    /// # Errors
+    /// When they can't be listed.
+    pub async fn list_held(&self, held: BTreeSet<CacheKey>) -> Result<Vec<Generation>, CacheError> {
+        let volumes = self.volumes().await?;
+        let generations = generations_of(&volumes);
+        self.known.remember(held, volumes);
+        Ok(generations)
+    }
+
     /// Makes it so that a job's working volume is there: a clone of the newest generation, else empty and the guest
     /// user's. One that is there already stays as it is, with what a job wrote to it.
     ///
     /// # Errors
     /// When the pool can't clone and full copies aren't allowed, when the name is taken, or Incus fails.
     pub async fn prepare(&self, of: &CacheUse) -> Result<PreparedCache, CacheError> {
+        self.prepare_listed(of, None).await
+    }
+
+    /// As [`CacheStore::prepare`], for a use that begins now, so that its working volume can't be there: with what is
+    /// known of the cache, only the clone itself is asked for.
+    ///
+    /// # Errors
+    /// As [`CacheStore::prepare`].
+    pub async fn prepare_new(&self, of: &CacheUse) -> Result<PreparedCache, CacheError> {
+        self.prepare_listed(of, self.known.of(&of.key)).await
+    }
+
+    /// `known` is where the first try looks; what it does not bear out is listed anew.
+    async fn prepare_listed(
+        &self,
+        of: &CacheUse,
+        mut known: Option<Arc<[OwnedVolume]>>,
+    ) -> Result<PreparedCache, CacheError> {
         let volume = of.volume();
         for _ in 0..CLONE_TRIES {
-            let generations = self.generations().await?;
+            let from_known = known.take();
+            let is_new = from_known.is_some();
+            let volumes = match from_known {
+                Some(known) => known,
+                None => self.volumes().await?.into(),
+            };
+            let generations = generations_of(&volumes);
             if let Some(there) = generations.iter().find(|there| there.volume == volume)
                 && !is_working_of(of, there)
             {
@@ -85,7 +125,10 @@ impl CacheStore {
             let Some(newest) = newest else {
                 return self.prepare_empty(of, volume).await;
             };
-            match self.clone_of(of, newest, &volume).await {
+            let seen = volumes.iter().find(|seen| seen.name == newest.volume);
+            match self.clone_of(of, newest, (seen, is_new)).await {
+                // Somebody made it after all: what it is, a new list tells.
+                Ok(cloned) if is_new && cloned.ensured == VolumeEnsured::Existing => {}
                 Ok(cloned) => {
                     return Ok(self.prepared(volume, &cloned, &generations).await);
                 }
@@ -139,14 +182,17 @@ impl CacheStore {
         &self,
         of: &CacheUse,
         newest: &Generation,
-        target: &str,
+        (source_seen, is_new): (Option<&OwnedVolume>, bool),
     ) -> Result<VolumeCloned, VolumeError> {
+        let target = of.volume();
         let clone = VolumeClone {
             project: &self.project,
             pool: &self.pool,
             source: &newest.volume,
-            target,
-            runtime_id: target,
+            source_seen,
+            target: &target,
+            is_new,
+            runtime_id: &target,
             ownership: &of.ownership(self.owner(), rules::next_number(Some(newest))),
             labels: &of.labels().encode(),
             allow_full_copy: self.allow_full_copy,
@@ -206,7 +252,9 @@ impl CacheStore {
         if of.trust != Trust::Trusted {
             return Err(refused(CommitRefusal::Untrusted));
         }
-        let generations = self.generations().await?;
+        // From now on jobs of this cache start from what this leaves, or from what is the newest then.
+        self.known.forget(&of.key);
+        let generations = generations_of(&self.volumes().await?);
         let newest = rules::newest(&of.key, &generations);
         let judge = |seen: &OwnedVolume| match Generation::of(seen) {
             Ok(working) => rules::commit(&of.key, &working, newest, now),
@@ -247,7 +295,7 @@ impl CacheStore {
     /// # Errors
     /// When Incus fails.
     pub async fn discard_volume(&self, cache: &str, volume: &str) -> Result<Discarded, CacheError> {
-        let generations = self.generations().await?;
+        let generations = generations_of(&self.volumes().await?);
         let is_committed = generations
             .iter()
             .any(|there| there.volume == volume && there.committed_at().is_some());
@@ -294,17 +342,11 @@ impl CacheStore {
         Ok(report)
     }
 
-    async fn generations(&self) -> Result<Vec<Generation>, CacheError> {
-        let volumes = self
-            .runtimes
+    async fn volumes(&self) -> Result<Vec<OwnedVolume>, CacheError> {
+        self.runtimes
             .owned_volumes(&self.project, &self.pool, OwnedKind::Cache)
             .await
-            .map_err(|source| self.look(source))?;
-        // A volume of kind `cache` without a cache's labels is no generation, and nothing here touches it.
-        Ok(volumes
-            .iter()
-            .filter_map(|volume| Generation::of(volume).ok())
-            .collect())
+            .map_err(|source| self.look(source))
     }
 
     /// What is known of a generation's size; a size that can't be asked for is an unknown one.
@@ -322,6 +364,14 @@ impl CacheStore {
             source,
         }
     }
+}
+
+/// A volume of kind `cache` without a cache's labels is no generation, and nothing here touches it.
+fn generations_of(volumes: &[OwnedVolume]) -> Vec<Generation> {
+    volumes
+        .iter()
+        .filter_map(|volume| Generation::of(volume).ok())
+        .collect()
 }
 
 fn failed(key: &CacheKey, source: VolumeError) -> CacheError {

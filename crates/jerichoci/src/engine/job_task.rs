@@ -189,8 +189,13 @@ impl JobTask {
             && !self.job.caches.is_empty()
         {
             let clock = Instant::now();
-            for of in self.cache_uses() {
-                let prepared = caches.prepare(&of).await;
+            let uses = self.cache_uses();
+            let preparing = uses.iter().map(async |of| match was_begun {
+                true => caches.prepare(of).await,
+                false => caches.prepare_new(of).await,
+            });
+            // All are waited for: a clone that went on could come after the removal.
+            for prepared in futures_util::future::join_all(preparing).await {
                 prepared.map_err(|error| failed("cache_not_ready", chain(&error)))?;
             }
             timings.add("caches", clock);

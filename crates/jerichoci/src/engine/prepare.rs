@@ -320,6 +320,7 @@ impl Engine {
             pool: self.pool().await?,
             allow_full_copy: self.operator.incus.allow_full_cache_copies,
             volume_bytes_max: None,
+            known: Arc::default(),
         })
     }
 
@@ -344,7 +345,8 @@ impl Engine {
     }
 }
 
-/// The snapshots that what the jobs will find in their caches was built from. What was built from nothing that is known
+/// The snapshots that what the jobs will find in their caches was built from; the caller holds the locks of those that
+/// only one run at a time may use, and jobs start from what is seen of them here. What was built from nothing that is known
 /// counts as built from something else than the work tree has.
 pub(super) async fn bases(
     caches: Option<&CacheStore>,
@@ -361,17 +363,17 @@ async fn bases_in(caches: &CacheStore, jobs: &[JobSpec]) -> Result<Vec<ManifestI
         .iter()
         .flat_map(|job| &job.caches)
         .filter(|cache| !cache.concurrent_runs)
-        .map(|cache| &cache.key)
+        .map(|cache| cache.key.clone())
         .collect();
     if keys.is_empty() {
         return Ok(Vec::new());
     }
     let generations = caches
-        .list()
+        .list_held(keys.clone())
         .await
         .map_err(|error| EngineError::Cache(Box::new(error)))?;
     let newest = keys
-        .into_iter()
+        .iter()
         .filter_map(|key| rules::newest(key, &generations));
     let bases: BTreeSet<ManifestId> = newest
         .map(|generation| {

@@ -6,6 +6,8 @@
 //! keeps its instances for as long as any of them is its own by its lease, and for a while after its last sign of life;
 //! one with a verdict has nothing to lose, and what is left of it is removed.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 use pika_runtime::{RuntimeId, Runtimes};
 use tokio::sync::mpsc::UnboundedSender;
@@ -320,6 +322,7 @@ pub(super) async fn remove_attempt(runtimes: &Runtimes, record: &JobRecord) -> R
             pool: volume.pool.clone(),
             allow_full_copy: false,
             volume_bytes_max: None,
+            known: Arc::default(),
         };
         if let Err(why) = discard(&caches, &volume.cache, &volume.volume).await {
             return Removal::Unknown { why };

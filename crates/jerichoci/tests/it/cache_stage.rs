@@ -1,5 +1,6 @@
 //! What tests of caches and payloads share: a daemon, a store with an owner of its own, jobs' uses, instances.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jerichoci::cache::{CacheKey, CacheStore, CacheUse, Committed, PreparedCache, Trust};
@@ -35,6 +36,7 @@ impl Stage {
             pool: "default".to_owned(),
             allow_full_copy: false,
             volume_bytes_max: None,
+            known: Arc::default(),
         };
         Self {
             incus,

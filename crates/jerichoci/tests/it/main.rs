@@ -4,6 +4,7 @@
 
 mod cache_stage;
 mod caches;
+mod caches_known;
 mod changes;
 mod gc;
 mod git_tree;

@@ -4,6 +4,9 @@
 //! goes in a last request. So a clone that a killed process or daemon left half made is known as such, and is made
 //! again. Never undoes anything, and never gives out a volume whose filling was not seen to end.
 //!
+//! What the caller knows by itself is not asked for: the source as a listing showed it, a target that nobody can have
+//! begun. Where that was wrong the copy is refused, and what is there is looked at then.
+//!
 //! ```text
 //! absent --copy request--> unfinished --the copy ended, label off--> finished
 //!                              `--found again--> removed, then absent
@@ -18,7 +21,7 @@ use pika_incus::{Client, ErrorKind, OperationStatus, Volume, VolumeCopy};
 use serde::Serialize;
 
 use super::error::{incus, wait};
-use super::labels::volume_labels;
+use super::labels::{OwnedVolume, seen, volume_labels};
 use super::{VolumeEnsured, VolumeError, VolumeRemoved};
 use crate::runtimes::Runtimes;
 
@@ -45,8 +48,13 @@ pub struct VolumeClone<'a> {
     pub pool: &'a str,
     /// A volume of ours.
     pub source: &'a str,
+    /// The source as the caller saw it, if it did: it is not looked at again unless the copy fails.
+    pub source_seen: Option<&'a OwnedVolume>,
     /// Name of the new one.
     pub target: &'a str,
+    /// Whether the name was made up just now, so that nobody can have begun it: the target is looked at only if the copy
+    /// is refused.
+    pub is_new: bool,
     /// The runtime that it belongs to; its own name when it belongs to none.
     pub runtime_id: &'a str,
     /// Whose it is and until when.
@@ -83,6 +91,7 @@ impl Runtimes {
                 source,
             })?
             .value;
+        self.server_cache.pool_has_driver(pool, &found.driver);
         Ok(PoolCloning {
             pool: pool.to_owned(),
             copy_on_write: copies_on_write(&found.driver, &found.config),
@@ -101,9 +110,14 @@ impl Runtimes {
         let begun = Instant::now();
         // A finished target is good whatever became of the source since.
         let (target, cloning, source) = tokio::join!(
-            self.finished_target(&client, clone),
-            self.pool_can_clone(clone.pool),
-            self.clone_source(&client, clone),
+            async {
+                match clone.is_new {
+                    true => Ok(None),
+                    false => self.finished_target(&client, clone).await,
+                }
+            },
+            self.pool_cloning(clone.pool),
+            self.clone_source(&client, clone, clone.source_seen),
         );
         if let Some(finished) = target? {
             return Ok(existing(&finished));
@@ -119,19 +133,41 @@ impl Runtimes {
             return match self.our_volume(&client, clone.pool, clone.target).await? {
                 // Somebody else was first.
                 Some(now) if !is_unfinished(&now) => Ok(existing(&now)),
+                // Somebody began it after all.
+                Some(_) if clone.is_new && matches!(error, VolumeError::Incus { .. }) => {
+                    let looking = VolumeClone {
+                        is_new: false,
+                        ..*clone
+                    };
+                    Box::pin(self.clone_volume(&looking)).await
+                }
                 _ => {
-                    self.clone_source(&client, clone).await?;
+                    self.clone_source(&client, clone, None).await?;
                     Err(error)
                 }
             };
         }
         self.finish(&client, clone).await?;
+        self.server_cache
+            .volume_is_made(clone.project, clone.pool, clone.target);
         Ok(VolumeCloned {
             ensured: VolumeEnsured::Created,
             source: Some(clone.source.to_owned()),
             full_copy: !cloning.copy_on_write,
             took_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
         })
+    }
+
+    /// As [`Runtimes::pool_can_clone`], without asking where the driver is known and tells by itself.
+    async fn pool_cloning(&self, pool: &str) -> Result<PoolCloning, VolumeError> {
+        match self.server_cache.pool_driver(pool) {
+            Some(driver) if copying_key(&driver).is_none() => Ok(PoolCloning {
+                pool: pool.to_owned(),
+                copy_on_write: copies_on_write(&driver, &BTreeMap::new()),
+                driver,
+            }),
+            _ => self.pool_can_clone(pool).await,
+        }
     }
 
     /// The target if it is there and whole. A half-made one is removed, once no copy into it can be going on.
@@ -192,16 +228,25 @@ impl Runtimes {
         Ok(())
     }
 
+    /// The source, as it was seen `before` or else as it is now.
     async fn clone_source(
         &self,
         client: &Client,
         clone: &VolumeClone<'_>,
-    ) -> Result<Volume, VolumeError> {
+        before: Option<&OwnedVolume>,
+    ) -> Result<OwnedVolume, VolumeError> {
         let (pool, volume) = (clone.pool.to_owned(), clone.source.to_owned());
-        match self.our_volume(client, clone.pool, clone.source).await? {
+        let source = match before {
+            Some(source) if source.name == clone.source => Some(source.clone()),
+            _ => {
+                let found = self.our_volume(client, clone.pool, clone.source).await?;
+                found.map(|found| seen(clone.pool, found))
+            }
+        };
+        match source {
             None => Err(VolumeError::Missing { pool, volume }),
-            Some(found) if is_unfinished(&found) => Err(VolumeError::Unfinished { pool, volume }),
-            Some(found) => Ok(found),
+            Some(source) if source.unfinished => Err(VolumeError::Unfinished { pool, volume }),
+            Some(source) => Ok(source),
         }
     }
 
@@ -209,10 +254,10 @@ impl Runtimes {
         &self,
         client: &Client,
         clone: &VolumeClone<'_>,
-        source: &Volume,
+        source: &OwnedVolume,
     ) -> Result<(), VolumeError> {
         let what = "cloned";
-        let mut config = carried(&source.config);
+        let mut config = source.content_config.clone();
         config.extend(volume_labels(
             clone.target,
             clone.runtime_id,
@@ -267,7 +312,7 @@ fn existing(found: &Volume) -> VolumeCloned {
 
 /// What of a source's configuration goes with its content: how ids on the disk are to be read, sizes. Labels don't.
 /// Nor does `initial.*`: Incus would set the root folder's owner again, in ids of the host.
-fn carried(config: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+pub(super) fn carried(config: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let of_content = |key: &str| match key.split('.').next() {
         Some("user" | "initial") => false,
         Some("volatile") => key.starts_with("volatile.idmap."),
@@ -283,13 +328,19 @@ fn carried(config: &BTreeMap<String, String>) -> BTreeMap<String, String> {
 /// Whether a driver copies a volume by sharing its blocks. Drivers that aren't known here copy bytes as far as anybody
 /// can tell.
 fn copies_on_write(driver: &str, config: &BTreeMap<String, String>) -> bool {
-    let is = |key: &str, value: &str| config.get(key).is_some_and(|found| found == value);
+    match copying_key(driver) {
+        Some(key) => config.get(key).is_none_or(|value| value != "false"),
+        None => driver == "btrfs",
+    }
+}
+
+/// The key of a pool's configuration that tells a driver not to share blocks, if it has one.
+fn copying_key(driver: &str) -> Option<&'static str> {
     match driver {
-        "btrfs" => true,
-        "zfs" => !is("zfs.clone_copy", "false"),
-        "ceph" => !is("ceph.rbd.clone_copy", "false"),
-        "lvm" => !is("lvm.use_thinpool", "false"),
-        _ => false,
+        "zfs" => Some("zfs.clone_copy"),
+        "ceph" => Some("ceph.rbd.clone_copy"),
+        "lvm" => Some("lvm.use_thinpool"),
+        _ => None,
     }
 }
 

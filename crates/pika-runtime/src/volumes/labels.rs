@@ -12,6 +12,7 @@ use pika_incus::{ErrorKind, Volume};
 use serde::Serialize;
 
 use super::VolumeError;
+use super::clone::carried;
 use super::error::incus;
 use crate::runtimes::Runtimes;
 
@@ -41,6 +42,9 @@ pub struct OwnedVolume {
     pub used_by: Vec<String>,
     /// When it was made (RFC 3339), as Incus tells it.
     pub created_at: Option<String>,
+    /// What of its configuration goes with its content into a copy.
+    #[serde(skip)]
+    pub content_config: BTreeMap<String, String>,
 }
 
 /// What is to become of a volume's lease.
@@ -184,6 +188,7 @@ pub(super) fn seen(pool: &str, volume: Volume) -> OwnedVolume {
         deadline: get(LABEL_DEADLINE),
         cloned_from: get(LABEL_CLONED_FROM),
         unfinished: volume.config.contains_key(LABEL_UNFINISHED),
+        content_config: carried(&volume.config),
         labels: volume.config.iter().filter_map(of_caller).collect(),
         name: volume.name,
         used_by: volume.used_by,

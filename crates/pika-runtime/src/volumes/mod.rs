@@ -156,7 +156,10 @@ impl Runtimes {
             .create_volume(pool, volume, VolumeContent::Filesystem, config)
             .await
         {
-            Ok(()) => Ok(VolumeEnsured::Created),
+            Ok(()) => {
+                self.server_cache.volume_is_made(project, pool, volume);
+                Ok(VolumeEnsured::Created)
+            }
             // Somebody else may have made it in the meantime: what is there decides.
             Err(source) => match self.our_volume(&client, pool, volume).await? {
                 Some(_) => Ok(VolumeEnsured::Existing),
@@ -176,6 +179,7 @@ impl Runtimes {
         volume: &str,
     ) -> Result<VolumeRemoved, VolumeError> {
         let client = self.client(project);
+        self.server_cache.take_made(project, pool, volume);
         let Some(found) = self.our_volume(&client, pool, volume).await? else {
             return Ok(VolumeRemoved::Gone);
         };

@@ -91,7 +91,9 @@ impl Stage {
             project: self.client().project(),
             pool,
             source,
+            source_seen: None,
             target,
+            is_new: false,
             runtime_id: "run",
             ownership: &Ownership {
                 deadline: Some("2030-01-01T00:00:00Z".to_owned()),

@@ -1,6 +1,6 @@
 //! `pikaci logs`
 
-use std::io::{IsTerminal, Write};
+use std::io::{BufWriter, IsTerminal, Write};
 use std::time::Duration;
 
 use jerichoci::logs::{LogFollower, printable};
@@ -12,6 +12,8 @@ use crate::exit::{CommandError, Exit};
 use crate::style;
 use crate::view::{padded, talk, widest};
 
+/// How much of a log is written at once.
+const GATHERED_BYTES: usize = 64 * 1024;
 /// How often a log that is followed is looked at.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -96,15 +98,23 @@ fn chosen(
 struct Printer {
     name_width: Option<usize>,
     for_terminal: bool,
+    /// Stdout. Lines are gathered, and nothing stays in here after a look at a log.
+    out: BufWriter<Box<dyn Write + Send>>,
     reader_is_gone: bool,
 }
 
 impl Printer {
     fn new(lanes: &[String]) -> Self {
         let name_width = (lanes.len() > 1).then(|| widest(lanes.iter().map(String::as_str)));
+        let for_terminal = std::io::stdout().is_terminal();
+        let out: Box<dyn Write + Send> = match for_terminal {
+            true => Box::new(anstream::stdout()),
+            false => Box::new(std::io::stdout()),
+        };
         Self {
             name_width,
-            for_terminal: std::io::stdout().is_terminal(),
+            for_terminal,
+            out: BufWriter::with_capacity(GATHERED_BYTES, out),
             reader_is_gone: false,
         }
     }
@@ -115,36 +125,36 @@ impl Printer {
         follower: &mut LogFollower,
         is_over: bool,
     ) -> std::io::Result<()> {
-        match (self.name_width, self.for_terminal) {
-            (None, false) => follower.read_bytes(|bytes| self.write(&[bytes])),
-            _ if is_over => follower.finish(|line| self.line(lane, line)),
-            _ => follower.read_lines(|line| self.line(lane, line)),
-        }
-    }
-
-    fn write(&mut self, parts: &[&[u8]]) {
-        let mut out = std::io::stdout().lock();
-        let written = parts
-            .iter()
-            .try_for_each(|part| out.write_all(part))
-            .and_then(|()| out.flush());
-        self.reader_is_gone |= written.is_err();
-    }
-
-    fn line(&mut self, lane: &str, line: &[u8]) {
         let prefix = self
             .name_width
             .map(|width| format!("{} | ", padded(lane, width)))
             .unwrap_or_default();
+        let prefix = match self.for_terminal {
+            true => style::paint(style::QUIET, &prefix),
+            false => prefix,
+        };
+        let read = match (self.name_width, self.for_terminal) {
+            (None, false) => follower.read_bytes(|bytes| self.write(&[bytes])),
+            _ if is_over => follower.finish(|line| self.line(&prefix, line)),
+            _ => follower.read_lines(|line| self.line(&prefix, line)),
+        };
+        self.reader_is_gone |= self.out.flush().is_err();
+        read
+    }
+
+    fn write(&mut self, parts: &[&[u8]]) {
+        if self.reader_is_gone {
+            return;
+        }
+        let mut parts = parts.iter();
+        self.reader_is_gone = parts.try_for_each(|part| self.out.write_all(part)).is_err();
+    }
+
+    fn line(&mut self, prefix: &str, line: &[u8]) {
         if !self.for_terminal {
             return self.write(&[prefix.as_bytes(), line, b"\n"]);
         }
-        let prefix = style::paint(style::QUIET, &prefix);
-        let shown = writeln!(
-            anstream::stdout().lock(),
-            "{prefix}{}",
-            printable(line, true)
-        );
-        self.reader_is_gone |= shown.is_err();
+        let line = printable(line, true);
+        self.write(&[prefix.as_bytes(), line.as_bytes(), b"\n"]);
     }
 }

@@ -77,7 +77,7 @@ struct Line<'a> {
     event: EventDocument<'a>,
 }
 
-/// Writes events, each as one line that is flushed at once.
+/// Writes events, each as one line. Flushing is the caller's.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EventWriter;
 
@@ -90,8 +90,7 @@ impl EventWriter {
     ) -> std::io::Result<()> {
         let mut text = serde_json::to_string(&Line { at, event })?;
         text.push('\n');
-        out.write_all(text.as_bytes())?;
-        out.flush()
+        out.write_all(text.as_bytes())
     }
 
     /// An event of a run whose folder is `dir`.

@@ -1,7 +1,7 @@
 //! Following a run: its events, and the logs of the lanes that run.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,6 +19,9 @@ use crate::style;
 
 /// How often logs are looked at for new lines.
 const LOG_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How much of what one turn brings is written at once.
+const GATHERED_BYTES: usize = 64 * 1024;
 
 /// How a run is shown while it goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +44,7 @@ pub(crate) enum Show {
 
 /// Shows a run until nobody can tell anything more about it.
 pub(crate) async fn watch(show: Show, mut events: UnboundedReceiver<RunEvent>) {
-    let mut watcher = Watcher::new(show);
+    let mut watcher = Watcher::new(show, Box::new(std::io::stdout()));
     let mut interval = tokio::time::interval(LOG_INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -58,6 +61,9 @@ pub(crate) async fn watch(show: Show, mut events: UnboundedReceiver<RunEvent>) {
 
 struct Watcher {
     show: Show,
+    /// Stdout. What a turn brings is gathered, as a write for each line would take longer than the job does; nothing
+    /// stays in here when the turn is over, nor when something goes to stderr.
+    out: BufWriter<Box<dyn Write + Send>>,
     live: Option<Live>,
     run_dir: PathBuf,
     name_width: usize,
@@ -69,9 +75,10 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn new(show: Show) -> Self {
+    fn new(show: Show, out: Box<dyn Write + Send>) -> Self {
         Self {
             show,
+            out: BufWriter::with_capacity(GATHERED_BYTES, out),
             live: None,
             run_dir: PathBuf::new(),
             name_width: 0,
@@ -82,16 +89,21 @@ impl Watcher {
         }
     }
 
+    /// One turn for an event.
     fn take(&mut self, event: RunEvent) {
+        self.show_event(event);
+        self.flush();
+    }
+
+    fn show_event(&mut self, event: RunEvent) {
         if let RunEvent::Finished { result } = &event {
             // What the lane still said comes before its end.
             self.look_at_log(&result.lane, true);
             self.followed.remove(&result.lane);
         }
         if matches!(self.show, Show::Jsonl { .. }) {
-            let mut out = std::io::stdout().lock();
             // As with lines, a reader that went away does not end the run.
-            EventWriter.live(&mut out, &self.run_dir, &event).ok();
+            EventWriter.live(&mut self.out, &self.run_dir, &event).ok();
         }
         match event {
             RunEvent::Started { run_id, dir, lanes } => {
@@ -181,12 +193,13 @@ impl Watcher {
         }
     }
 
-    /// Lines that came since the last look, of every lane that runs.
+    /// One turn for lines that came since the last look, of every lane that runs.
     fn look_at_logs(&mut self) {
         let lanes: Vec<String> = self.followed.keys().cloned().collect();
         for lane in lanes {
             self.look_at_log(&lane, false);
         }
+        self.flush();
     }
 
     fn look_at_log(&mut self, lane: &str, is_over: bool) {
@@ -197,11 +210,10 @@ impl Watcher {
             return;
         };
         let name = padded(lane, self.name_width);
-        let (show, live) = (self.show, &self.live);
+        let (show, live, out) = (self.show, &self.live, &mut self.out);
         let mut last = None;
         let mut take = |line: &[u8]| match show {
             Show::Plain => {
-                let mut out = std::io::stdout().lock();
                 // A reader that went away does not end the run; its result is still on the disk.
                 out.write_all(name.as_bytes())
                     .and_then(|()| out.write_all(b" | "))
@@ -221,9 +233,8 @@ impl Watcher {
             }
             Show::Jsonl { lines: true } => {
                 let line = &printable(line, false);
-                let mut out = std::io::stdout().lock();
                 let event = EventDocument::LaneLine { lane, line };
-                EventWriter.write(&mut out, Timestamp::now(), event).ok();
+                EventWriter.write(&mut *out, Timestamp::now(), event).ok();
             }
             Show::Jsonl { lines: false } | Show::Quiet => {}
         };
@@ -268,14 +279,16 @@ impl Watcher {
         }
     }
 
-    fn say(&self, text: &str) {
+    fn say(&mut self, text: &str) {
+        self.flush();
         match &self.live {
             Some(live) => live.print(&style::paint(style::QUIET, text)),
             None => talk::note(text),
         }
     }
 
-    fn print_styled(&self, line: &str) {
+    fn print_styled(&mut self, line: &str) {
+        self.flush();
         match &self.live {
             Some(live) => live.print(line),
             None => {
@@ -284,9 +297,19 @@ impl Watcher {
         }
     }
 
+    /// Writes what is gathered.
+    fn flush(&mut self) {
+        // As with each write, a reader that went away does not end the run.
+        self.out.flush().ok();
+    }
+
     fn end(&mut self) {
         if let Some(live) = &mut self.live {
             live.clear();
         }
     }
 }
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;

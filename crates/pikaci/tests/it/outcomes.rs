@@ -145,6 +145,34 @@ async fn the_log_is_the_bytes_that_were_written() {
 }
 
 #[tokio::test]
+async fn what_a_lane_says_comes_before_what_is_said_of_it() {
+    let incus = TestIncus::shared().await;
+    let tree = Tree::on(&incus, &lane("counts", "seq 50000; printf end", "")).await;
+    let shown = tree.root().join("../shown");
+    let file = std::fs::File::create(&shown).expect("created");
+    let mut command = tree.command(&["run", "counts"]);
+    command
+        .stdout(file.try_clone().expect("cloned"))
+        .stderr(file);
+    let status = tokio::process::Command::from(command).status().await;
+    assert!(status.expect("runs").success());
+    let shown = std::fs::read_to_string(shown).expect("read");
+    let of_lane = shown
+        .lines()
+        .filter_map(|line| line.strip_prefix("counts | "));
+    let expected: Vec<String> = (1..=50_000).map(|n| n.to_string()).collect();
+    let said: Vec<&str> = of_lane.collect();
+    assert!(
+        said[..50_000] == expected[..] && said[50_000..] == ["end"],
+        "{} lines",
+        said.len()
+    );
+    let (_, after) = shown.split_once("counts | end\n").expect("it ends");
+    assert!(after.starts_with("+ counts passed"), "{after}");
+    incus.assert_nothing_left().await;
+}
+
+#[tokio::test]
 async fn artifacts_are_kept_by_their_globs() {
     let incus = TestIncus::shared().await;
     let script = "cd $PIKACI_ARTIFACTS_DIR; mkdir d; echo one > d/keep.txt; echo two > drop.bin; ln -s /etc/passwd d/link.txt; exit 3";

@@ -109,6 +109,23 @@ async fn people_see_failed_tests_errors_and_where_the_time_went() {
 }
 
 #[tokio::test]
+async fn logs_of_many_lines_come_whole_and_in_order() {
+    let tree = without_daemon(&lane("code", "exit", ""));
+    let run = write_run(&tree, selection());
+    let lines = |count: u32| (0..count).map(|line| format!("{line}\n"));
+    let text: String = lines(200_000).collect();
+    std::fs::write(run.job("code").log_path(), &text).unwrap();
+    std::fs::write(run.job("after").log_path(), "no newline").unwrap();
+    assert!(shown(&tree, &["logs", run.id.as_str(), "code"]).await == text);
+    let of_both = shown(&tree, &["logs"]).await;
+    let mut expected: String = lines(200_000)
+        .map(|line| format!("code  | {line}"))
+        .collect();
+    expected.push_str("after | no newline\n");
+    assert!(of_both == expected, "{} bytes", of_both.len());
+}
+
+#[tokio::test]
 async fn markdown_can_be_pasted() {
     let tree = without_daemon(&lane("code", "true", ""));
     write_results(&tree);
