@@ -1,4 +1,4 @@
-//! The binaries inside an instance: the job runner and the lifecycle publisher.
+//! The binaries inside an instance: the job runner, the lifecycle publisher and what is PID 1 before systemd.
 //!
 //! Owns the guest's half of the contract: the state directory, one run at a time with its supervisor, log and
 //! terminal record, the archive of what a run left, and the lifecycle files. Never talks to Incus or to any
