@@ -38,6 +38,10 @@ async fn exit_codes_and_signals_are_told_apart() {
         } else {
             LifecycleState::Failed
         };
+        // The status comes after the record, once log and result are on the disk.
+        guest.wait_for(&format!(
+            "grep -q '\"{state}\"' /run/pika-cloud/status.json"
+        ));
         assert_eq!(guest.status().state, state);
         if nonce == "c7" {
             assert_eq!(run.text(), "out\nerr\n");
