@@ -75,9 +75,15 @@ async fn fake_with_guests() -> FakeIncus {
     // Every look at an instance lists all operations, so few that are over are kept.
     fake.set_operation_lifetime(Duration::from_millis(400));
     let runs = Runs::default();
+    let again = Arc::clone(&runs);
+    // A start executes the runner itself; whoever attaches later comes through a shell.
     fake.on_exec(&["/bin/sh"], move |call| {
-        Box::pin(runner(call, Arc::clone(&runs)))
+        Box::pin(runner(call, Arc::clone(&again)))
     });
+    fake.on_exec(
+        &["/run/current-system/sw/bin/pikaci-incus-run"],
+        move |call| Box::pin(runner(call, Arc::clone(&runs))),
+    );
     let mut world = fake.world();
     let image = world.default_project().images.get_mut(DEFAULT_IMAGE);
     let properties = &mut image.expect("the image").properties;
