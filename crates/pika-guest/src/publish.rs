@@ -1,7 +1,7 @@
 //! Owns the lifecycle files in the state directory: events, status, result.
 //!
-//! Every write is whole or not there, and the result and the status that says so are on the disk. The lock that orders writers is in the runner's own directory, where a job
-//! can't hold it.
+//! Every write is whole or not there, and a result is on the disk before a status says so. The lock that orders writers
+//! is in the runner's own directory, where a job can't hold it.
 
 use std::io::Write;
 use std::os::unix::fs::FileExt;

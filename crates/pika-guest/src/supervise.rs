@@ -1,8 +1,8 @@
 //! Owns a run from its acceptance to its record: `supervise`, the detached process that `start` leaves behind.
 //!
 //! It holds the run's lock as long as it lives, removes what an earlier run left, runs the command under watch, then
-//! writes in this order: result, record, log and result synced, event and status. It outlives the exec that started it, and
-//! nothing of its own environment reaches the command.
+//! writes in this order: result, record, log and result synced, event and status. It outlives the exec that started it,
+//! and nothing of its own environment reaches the command.
 
 mod ending;
 mod log;

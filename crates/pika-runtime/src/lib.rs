@@ -51,7 +51,7 @@ pub use run::{
     RunDeadline, RunError, RunReport, RunVerdict, WaitingRunner, end_text, judge_attach,
     judge_guest, judge_result, new_nonce,
 };
-pub use runtimes::{Runtime, Runtimes, SeenRunning};
+pub use runtimes::{Runtime, Runtimes};
 pub use steps::{StepHook, StepMoment, StepOperation, StepPoint, StepVerdict};
 pub use volumes::{
     GuestOwner, LabelChange, LeaseChange, NewVolume, OwnedVolume, PoolCloning, Relabelled,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pika_cloud::{IncusRuntimePlan, ResolvedPlan, RuntimePaths, RuntimePolicies};
 use pika_incus::Client;
@@ -78,31 +78,15 @@ pub struct Runtime {
     pub required_mounts: Vec<String>,
     /// The plan as it was resolved.
     pub resolved: ResolvedPlan,
-    /// When this process last saw that it is ours and runs.
-    #[serde(skip)]
-    pub seen_running: SeenRunning,
-}
-
-/// When an instance was last seen running, and ours, by this process; never in what another one wrote down.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SeenRunning(pub Option<Instant>);
-
-/// Runtimes are the same whenever they were seen.
-impl PartialEq for SeenRunning {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
 }
 
 impl Runtime {
-    /// One that was just seen running.
     pub(crate) fn of(resolved: ResolvedPlan, started_at: Option<String>) -> Self {
         Self {
             id: RuntimeId::of(&resolved.plan),
             started_at,
             required_mounts: required_mounts(&resolved.plan),
             resolved,
-            seen_running: SeenRunning(Some(Instant::now())),
         }
     }
 

@@ -24,17 +24,15 @@ use super::event::{JobPhase, RunEvent};
 use super::job_task::{self, JobEnd, JobTask};
 use super::live_record::LiveRecord;
 use super::past::Past;
-use super::prepare::{Looked, SnapshotTicket};
+use super::prepare::SnapshotTicket;
 use super::recover::Recovered;
 use super::removal::{Removed, trouble_of};
-use super::run::{RunRequest, note_source};
+use super::run::RunRequest;
 use super::{Capacity, Engine, EngineError, blocking, recover};
 use crate::cache::Trust;
 use crate::job::JobSpec;
 use crate::outcome::JobOutcome;
-use crate::record::{
-    JobDir, Removal, RunDir, RunLock, RunPlan, RunRecord, SelectionRecord, SourceRecord,
-};
+use crate::record::{JobDir, Removal, RunDir, RunLock, RunPlan, RunRecord, SelectionRecord};
 
 /// Tells its environment, an empty entry after the last one, and waits to be ended.
 const HOLDER: &str = r"env -0; printf '\0'; exec sleep infinity";
@@ -206,23 +204,10 @@ impl Holding<'_> {
     ) -> Result<(JobTask, SnapshotTicket), EngineError> {
         let engine = self.engine;
         let (job, allowed) = (plan.jobs[0].clone(), plan.allow_untracked.clone());
-        let Looked {
-            caches,
-            payloads,
-            bases,
-            scanned,
-            head,
-            mut servers,
-        } = engine
-            .look(&plan.jobs, allowed, &ServerOnce::default())
-            .await?;
+        let server = ServerOnce::default();
+        let looked = engine.look(&plan.jobs, allowed, &server).await?;
         let live = LiveRecord::new(self.dir.clone(), record.clone());
-        let source = SourceRecord {
-            manifest: scanned.manifest_id.clone(),
-            bases,
-        };
-        note_source(&live, head, scanned.digest.clone(), source).await?;
-        let snapshot = SnapshotTicket::fill(scanned, live);
+        let mut run = looked.noted(live, Trust::Untrusted).await?;
         let task = JobTask {
             runtimes: engine.runtimes.clone(),
             owner: engine.owner.clone(),
@@ -231,16 +216,16 @@ impl Holding<'_> {
             dir: self.dir.job(&job.lane),
             past: Past::waits(1),
             lease: job_task::lease(&job, Timestamp::now()),
-            snapshot: snapshot.clone(),
-            caches,
-            payloads,
-            trust: Trust::Untrusted,
-            server: servers.remove(&job.image_alias),
+            snapshot: run.snapshot.clone(),
+            caches: run.caches,
+            payloads: run.payloads,
+            trust: run.trust,
+            server: run.servers.remove(&job.image_alias),
             events: self.events.clone(),
             cancel: self.cancel.clone(),
             job,
         };
-        Ok((task, snapshot))
+        Ok((task, run.snapshot))
     }
 
     async fn until_over(

@@ -82,7 +82,8 @@ impl JobTask {
                     was_begun: true,
                     waiting: None,
                 };
-                self.run_command(&runtime, command, started_at, Timings::default())
+                let up = (&*runtime, None);
+                self.run_command(up, command, started_at, Timings::default())
                     .await
             }
             Past::Ended { result, left: None } => JobEnd {
@@ -127,7 +128,11 @@ impl JobTask {
         let started = self
             .bring_up(&plan, &nonce, before.is_some(), &mut timings)
             .await;
-        let (runtime, waiting) = match started {
+        let Up {
+            runtime,
+            waiting,
+            seen_running,
+        } = match started {
             Ok(up) => up,
             Err(Start::NothingCreated(outcome))
                 if self.job.caches.is_empty() && self.job.outputs.is_empty() =>
@@ -145,19 +150,19 @@ impl JobTask {
             let result = self.result(followed, started_at, timings);
             return self.finish(result, runtime.id.clone(), None).await;
         }
+        let up = (&runtime, Some(seen_running));
         let command = Command {
             nonce: &nonce,
             was_begun: false,
             waiting,
         };
-        self.run_command(&runtime, command, started_at, timings)
-            .await
+        self.run_command(up, command, started_at, timings).await
     }
 
     /// The command, and what follows it.
     async fn run_command(
         mut self,
-        runtime: &Runtime,
+        (runtime, seen_running): (&Runtime, Option<Instant>),
         command: Command<'_>,
         started_at: Timestamp,
         mut timings: Timings,
@@ -168,7 +173,8 @@ impl JobTask {
         timings.add("run", clock);
         let followed = self.check_outputs(runtime, followed).await;
         let result = self.result(followed, started_at, timings);
-        self.finish(result, runtime.id.clone(), Some(runtime)).await
+        let has_run = Some(seen_running);
+        self.finish(result, runtime.id.clone(), has_run).await
     }
 
     /// Caches, instance, source: everything that the command finds.
@@ -178,7 +184,7 @@ impl JobTask {
         nonce: &str,
         was_begun: bool,
         timings: &mut Timings,
-    ) -> Result<(Runtime, Option<WaitingRunner>), Start> {
+    ) -> Result<Up, Start> {
         let failed = |kind: &str, cause: String| {
             Start::Failed(JobOutcome::Infrastructure {
                 kind: kind.to_owned(),
@@ -284,7 +290,7 @@ impl JobTask {
         plan: &IncusRuntimePlan,
         nonce: &str,
         was_begun: bool,
-    ) -> Result<(Runtime, Option<WaitingRunner>), Start> {
+    ) -> Result<Up, Start> {
         let ownership = Ownership {
             owner: self.owner.clone(),
             kind: OwnedKind::Ci,
@@ -295,12 +301,18 @@ impl JobTask {
         let runtimes = self.runtimes.clone();
         let server = self.server.take();
         let mut ensure = std::pin::pin!(async {
-            let runtime = match server {
-                Some(server) => return runtimes.ensure_new(plan, &ownership, server, nonce).await,
-                None if was_begun => ensure_again(&runtimes, plan, &ownership).await?,
-                None => runtimes.ensure(plan, &ownership).await?,
+            let ensured = match server {
+                Some(server) => runtimes.ensure_new(plan, &ownership, server, nonce).await,
+                None if was_begun => {
+                    (ensure_again(&runtimes, plan, &ownership).await).map(|runtime| (runtime, None))
+                }
+                None => (runtimes.ensure(plan, &ownership).await).map(|runtime| (runtime, None)),
             };
-            Ok((runtime, None))
+            ensured.map(|(runtime, waiting)| Up {
+                runtime,
+                waiting,
+                seen_running: Instant::now(),
+            })
         });
         tokio::select! {
             made = &mut ensure => return made.map_err(|error| match nothing_was_created(&error) {
@@ -319,13 +331,17 @@ impl JobTask {
         Err(Start::Failed(self.cancelled()))
     }
 
-    /// Writes the outcome, tells it, then collects and begins the removal.
-    async fn finish(self, result: JobResult, id: RuntimeId, runtime: Option<&Runtime>) -> JobEnd {
+    /// Writes the outcome, tells it, then collects and begins the removal. `has_run` is there where a command was, with
+    /// when its instance was seen running, if it was.
+    async fn finish(
+        self,
+        result: JobResult,
+        id: RuntimeId,
+        has_run: Option<Option<Instant>>,
+    ) -> JobEnd {
         let untold = self.tell(&result).await;
-        let seen_running = runtime.and_then(|runtime| runtime.seen_running.0);
-        let mut end = self
-            .wind_up(result, (id, seen_running), runtime.is_some())
-            .await;
+        let target = (id, has_run.flatten());
+        let mut end = self.wind_up(result, target, has_run.is_some()).await;
         end.troubles.splice(0..0, untold);
         end
     }
@@ -485,6 +501,15 @@ fn record_not_written(error: &StoreError) -> JobOutcome {
         kind: "record_not_written".to_owned(),
         cause: chain(error),
     }
+}
+
+/// An instance that runs.
+struct Up {
+    runtime: Runtime,
+    /// The guest's runner, where it waits for the request.
+    waiting: Option<WaitingRunner>,
+    /// When it was seen to run, and to be ours.
+    seen_running: Instant,
 }
 
 /// A command that is to run in an instance.

@@ -8,13 +8,15 @@ use pika_runtime::{ServerOnce, ServerSeen};
 use tokio::sync::{mpsc::UnboundedSender, watch};
 
 use super::cancel::{Cancel, CancelLevel};
+use super::dispatch::RunInFlight;
 use super::event::RunEvent;
 use super::live_record::LiveRecord;
 use super::payloads::RunPayloads;
+use super::run::note_source;
 use super::{Engine, EngineError, chain};
-use crate::cache::{CacheRow, CacheStore, rules};
+use crate::cache::{CacheRow, CacheStore, Trust, rules};
 use crate::job::JobSpec;
-use crate::record::{RunLock, StoreError};
+use crate::record::{RunLock, SourceRecord, StoreError};
 use crate::snapshot::{
     ManifestId, Recycle, ScanOptions, Scanned, Snapshot, SnapshotStore, StoredSnapshot, scan,
 };
@@ -53,7 +55,7 @@ impl SnapshotTicket {
             let noted = filled.and_then(|snapshot| match snapshot.manifest_id == expected {
                 true => Ok(snapshot),
                 // Files changed while it was filled: the record tells what the jobs see.
-                false => note_source(&live, &snapshot)
+                false => note_snapshot(&live, &snapshot)
                     .map(|()| snapshot)
                     .map_err(|error| chain(&error)),
             });
@@ -113,7 +115,7 @@ impl SnapshotTicket {
     }
 }
 
-fn note_source(live: &LiveRecord, snapshot: &Snapshot) -> Result<(), StoreError> {
+fn note_snapshot(live: &LiveRecord, snapshot: &Snapshot) -> Result<(), StoreError> {
     live.change(|record| {
         record.snapshot = Some(snapshot.digest.clone());
         if let Some(source) = &mut record.source {
@@ -124,12 +126,35 @@ fn note_source(live: &LiveRecord, snapshot: &Snapshot) -> Result<(), StoreError>
 
 /// What a run sees before its first job begins.
 pub(super) struct Looked {
-    pub(super) caches: Option<CacheStore>,
-    pub(super) payloads: Option<RunPayloads>,
-    pub(super) bases: Vec<ManifestId>,
-    pub(super) scanned: Scanned,
-    pub(super) head: Option<String>,
-    pub(super) servers: BTreeMap<String, ServerSeen>,
+    caches: Option<CacheStore>,
+    payloads: Option<RunPayloads>,
+    bases: Vec<ManifestId>,
+    scanned: Scanned,
+    head: Option<String>,
+    servers: BTreeMap<String, ServerSeen>,
+}
+
+impl Looked {
+    /// Writes down what the jobs will see, and lets the snapshot fill up.
+    pub(super) async fn noted(
+        self,
+        live: LiveRecord,
+        trust: Trust,
+    ) -> Result<RunInFlight, EngineError> {
+        let source = SourceRecord {
+            manifest: self.scanned.manifest_id.clone(),
+            bases: self.bases,
+        };
+        note_source(&live, self.head, self.scanned.digest.clone(), source).await?;
+        Ok(RunInFlight {
+            snapshot: SnapshotTicket::fill(self.scanned, live.clone()),
+            live,
+            caches: self.caches,
+            payloads: self.payloads,
+            trust,
+            servers: self.servers,
+        })
+    }
 }
 
 impl Engine {
@@ -346,8 +371,8 @@ impl Engine {
 }
 
 /// The snapshots that what the jobs will find in their caches was built from; the caller holds the locks of those that
-/// only one run at a time may use, and jobs start from what is seen of them here. What was built from nothing that is known
-/// counts as built from something else than the work tree has.
+/// only one run at a time may use, and jobs start from what is seen of them here. What was built from nothing that is
+/// known counts as built from something else than the work tree has.
 pub(super) async fn bases(
     caches: Option<&CacheStore>,
     jobs: &[JobSpec],

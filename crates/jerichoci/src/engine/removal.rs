@@ -44,8 +44,8 @@ pub(super) fn trouble_of(removal: &Removal, whose: &str) -> Option<String> {
     }
 }
 
-/// Removes the instance, which may have been seen running before, then commits or discards what the job wrote to its caches, seals or discards what it made for others, writes what became of it all, and
-/// tells it.
+/// Removes the instance, which may have been seen running before, then commits or discards what the job wrote to its
+/// caches, seals or discards what it made for others, writes what became of it all, and tells it.
 pub(super) async fn remove(
     runtimes: Runtimes,
     (id, seen_running): (RuntimeId, Option<Instant>),

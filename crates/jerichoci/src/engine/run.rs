@@ -7,10 +7,9 @@ use pika_runtime::ServerOnce;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::cancel::Cancel;
-use super::dispatch::{Dispatcher, RunInFlight};
+use super::dispatch::Dispatcher;
 use super::event::RunEvent;
 use super::live_record::LiveRecord;
-use super::prepare::{Looked, SnapshotTicket};
 use super::schedule::Capacity;
 use super::{Engine, EngineError, blocking};
 use crate::cache::Trust;
@@ -98,31 +97,11 @@ impl Engine {
             _lock,
             _caches,
         } = begun;
-        let Looked {
-            caches,
-            payloads,
-            bases,
-            scanned,
-            head,
-            servers,
-        } = match looked {
+        let looked = match looked {
             Ok(looked) => looked,
             Err(error) => return Err(self.give_up(record, dir, error).await),
         };
-        let live = LiveRecord::new(dir, record);
-        let source = SourceRecord {
-            manifest: scanned.manifest_id.clone(),
-            bases,
-        };
-        note_source(&live, head, scanned.digest.clone(), source).await?;
-        let run = RunInFlight {
-            snapshot: SnapshotTicket::fill(scanned, live.clone()),
-            live,
-            caches,
-            payloads,
-            trust,
-            servers,
-        };
+        let run = looked.noted(LiveRecord::new(dir, record), trust).await?;
         let mut dispatcher = Dispatcher::new(self, &plan, run, events, cancel);
         dispatcher.drive().await?;
         dispatcher.conclude().await
@@ -227,11 +206,11 @@ impl Engine {
     }
 }
 
-/// What tells runs of one second apart: first the 4096th of it, so that names sort as the runs began, then chance.
+/// What tells runs of one second apart: first the quarter of a millisecond, so that names sort as the runs began, then
+/// chance.
 fn told_apart(now: Timestamp, chance: u32) -> u32 {
-    let nanos = u64::from(now.subsec_nanosecond().unsigned_abs());
-    let part = u32::try_from(nanos * 4096 / 1_000_000_000).unwrap_or(0xfff);
-    (part.min(0xfff) << 12) | (chance & 0xfff)
+    let part = now.subsec_nanosecond().unsigned_abs() >> 18;
+    (part << 12) | (chance & 0xfff)
 }
 
 /// Notes what the jobs will see, before the first of them begins.

@@ -310,21 +310,6 @@ fn existing(found: &Volume) -> VolumeCloned {
     }
 }
 
-/// What of a source's configuration goes with its content: how ids on the disk are to be read, sizes. Labels don't.
-/// Nor does `initial.*`: Incus would set the root folder's owner again, in ids of the host.
-pub(super) fn carried(config: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let of_content = |key: &str| match key.split('.').next() {
-        Some("user" | "initial") => false,
-        Some("volatile") => key.starts_with("volatile.idmap."),
-        _ => true,
-    };
-    config
-        .iter()
-        .filter(|(key, _)| of_content(key))
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect()
-}
-
 /// Whether a driver copies a volume by sharing its blocks. Drivers that aren't known here copy bytes as far as anybody
 /// can tell.
 fn copies_on_write(driver: &str, config: &BTreeMap<String, String>) -> bool {
@@ -378,19 +363,5 @@ mod tests {
                 "{driver}"
             );
         }
-    }
-
-    #[test]
-    fn how_ids_are_read_goes_with_the_content_and_labels_do_not() {
-        let source = config(&[
-            ("user.pika.owner", "me"),
-            ("user.other", "x"),
-            ("volatile.idmap.last", "[1]"),
-            ("volatile.uuid", "u"),
-            ("initial.uid", "1000"),
-            ("size", "5GiB"),
-        ]);
-        let expected = config(&[("volatile.idmap.last", "[1]"), ("size", "5GiB")]);
-        assert_eq!(carried(&source), expected);
     }
 }

@@ -12,7 +12,6 @@ use pika_incus::{ErrorKind, Volume};
 use serde::Serialize;
 
 use super::VolumeError;
-use super::clone::carried;
 use super::error::incus;
 use crate::runtimes::Runtimes;
 
@@ -248,6 +247,21 @@ fn patch_of(change: &LabelChange) -> BTreeMap<String, String> {
     patch
 }
 
+/// What of a volume's configuration goes with its content: how ids on the disk are to be read, sizes. Labels don't.
+/// Nor does `initial.*`: Incus would set the root folder's owner again, in ids of the host.
+fn carried(config: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let of_content = |key: &str| match key.split('.').next() {
+        Some("user" | "initial") => false,
+        Some("volatile") => key.starts_with("volatile.idmap."),
+        _ => true,
+    };
+    config
+        .iter()
+        .filter(|(key, _)| of_content(key))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -290,5 +304,23 @@ mod tests {
         let labels = volume_labels("v", "v", &ownership, &of_caller);
         assert!(is_ours(&labels, "v", &ownership.owner));
         assert_eq!(labels["user.pika.label.owner"], "somebody");
+    }
+
+    #[test]
+    fn how_ids_are_read_goes_with_the_content_and_labels_do_not() {
+        let config = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+            pairs.iter().map(owned).collect()
+        };
+        let source = config(&[
+            ("user.pika.owner", "me"),
+            ("user.other", "x"),
+            ("volatile.idmap.last", "[1]"),
+            ("volatile.uuid", "u"),
+            ("initial.uid", "1000"),
+            ("size", "5GiB"),
+        ]);
+        let expected = config(&[("volatile.idmap.last", "[1]"), ("size", "5GiB")]);
+        assert_eq!(carried(&source), expected);
     }
 }

@@ -69,6 +69,27 @@ async fn an_instance_that_stops_itself_meanwhile_is_destroyed() {
 }
 
 #[tokio::test]
+async fn what_was_seen_running_is_destroyed_whatever_became_of_it_since() {
+    let stage = Stage::tiny().await;
+    for (what, change) in [
+        ("as-seen", None),
+        ("frozen-since", Some(StateChange::freeze())),
+        ("stopped-since", Some(StateChange::force_stop())),
+    ] {
+        let runtime = stage.ensure(&stage.plan(what)).await;
+        let seen = Instant::now();
+        if let Some(change) = change {
+            stage.change(runtime.instance_name(), change).await;
+        }
+        let end = stage.runtimes.destroy_seen(&runtime.id, seen).await;
+        assert_eq!(end.unwrap(), Destroyed::Destroyed, "{what}");
+        let again = stage.runtimes.destroy_seen(&runtime.id, seen).await;
+        assert_eq!(again.unwrap(), Destroyed::Gone, "{what}");
+    }
+    stage.incus.assert_nothing_left().await;
+}
+
+#[tokio::test]
 async fn what_a_create_without_a_start_left_is_destroyed_and_never_started() {
     let stage = Stage::tiny().await;
     let plan = stage.plan("half");

@@ -63,6 +63,46 @@ async fn a_command_that_succeeds() {
 }
 
 #[tokio::test]
+async fn a_runner_that_is_not_there_yet_is_waited_for_until_the_boot_deadline() {
+    let stage = Stage::runner().await;
+    let plan = |what: &str, secs: u32| {
+        stage.plan_with(
+            what,
+            json!({ "policies": { "deadlines": { "boot_secs": secs } } }),
+        )
+    };
+    let [late, never] = [plan("late", 60), plan("never", 2)];
+    let (late, never) = tokio::join!(stage.ensure(&late), stage.ensure(&never));
+    for runtime in [&late, &never] {
+        let hide = "mv /run/current-system /run/hidden";
+        stage.sh(runtime.instance_name(), hide).await;
+    }
+    let request = GuestRequest::new("echo came", 60);
+    let log = Growing::default();
+    let coming = in_background(&stage.runtimes, &late, request.clone(), log.clone());
+    let waiting = in_background(&stage.runtimes, &never, request, Growing::default());
+    let report = waiting.await.unwrap();
+    assert!(
+        matches!(
+            report.end,
+            RunVerdict::TimedOut {
+                deadline: RunDeadline::Boot,
+                ..
+            }
+        ),
+        "{:?}",
+        report.end
+    );
+    assert!(!coming.is_finished(), "it has more time");
+    let show = "mv /run/hidden /run/current-system";
+    stage.sh(late.instance_name(), show).await;
+    assert_eq!(*ended(&coming.await.unwrap()), RunEnd::Exited { code: 0 });
+    assert_eq!(log.text(), "came\n");
+    assert!(stage.runtimes.destroy(&late.id).await.unwrap().is_absent());
+    stage.destroy(&never).await;
+}
+
+#[tokio::test]
 async fn exit_7_a_signal_and_exit_124_are_told_apart() {
     let stage = Stage::runner().await;
     let runtime = stage.ensure(&stage.plan("ends")).await;

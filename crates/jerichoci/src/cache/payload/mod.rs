@@ -1,9 +1,9 @@
 //! Prepared payloads: what one lane of a run makes for others, mounted read-only in those at a fixed place.
 //!
 //! Owns the closed list of payloads, their volumes' names and labels, the mounts, what a payload may hold, and the
-//! environment of jobs that take one. A payload belongs to one run: a lane that makes one writes to a volume at the very path where others will read
-//! it, the volume is sealed once that job passed and nothing uses it any more, and it goes with the run. Never shared
-//! between runs, so it carries no trust from one to another.
+//! environment of jobs that take one. A payload belongs to one run: a lane that makes one writes to a volume at the very
+//! path where others will read it, the volume is sealed once that job passed and nothing uses it any more, and it goes
+//! with the run. Never shared between runs, so it carries no trust from one to another.
 
 mod check;
 mod environment;
