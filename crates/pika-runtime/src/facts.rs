@@ -79,12 +79,12 @@ pub(crate) struct ServerCache {
 }
 
 impl ServerCache {
-    /// The driver of a pool, if it was asked for before.
+    /// The driver of a pool, if it is known.
     pub(crate) fn pool_driver(&self, pool: &str) -> Option<String> {
         lock(&self.pool_drivers).get(pool).cloned()
     }
 
-    /// A pool was asked for.
+    /// A pool is there, and has the driver.
     pub(crate) fn pool_has_driver(&self, pool: &str, driver: &str) {
         lock(&self.pool_drivers).insert(pool.to_owned(), driver.to_owned());
     }
@@ -148,15 +148,10 @@ impl Runtimes {
         server: &ServerOnce,
     ) -> Result<ServerSeen, FactsError> {
         let client = self.client(&incus.project);
-        let named_pool = async {
-            let pool = incus.storage_pool.as_deref()?;
-            Some(self.pool(&client, pool).await)
-        };
-        let (server, image, profile, named_pool) = tokio::join!(
+        let (server, image, profile) = tokio::join!(
             server.get(&client),
             image(&client, &incus.image_alias),
             client.profile(&incus.profile),
-            named_pool,
         );
         let server = server.map_err(cant_look)?;
         if !server.is_trusted() {
@@ -173,13 +168,17 @@ impl Runtimes {
             })?;
         let root = root_device(&profile);
         let pool = async {
-            if let Some(pool) = named_pool {
-                return pool;
-            }
             let of_profile = root.as_ref().and_then(|(_, pool)| pool.as_deref());
-            let pool = of_profile.ok_or_else(|| FactsError::PoolUnknown {
+            let pool = incus.storage_pool.as_deref().or(of_profile);
+            let pool = pool.ok_or_else(|| FactsError::PoolUnknown {
                 profile: incus.profile.clone(),
             })?;
+            // A pool that a profile's disk is in can't be removed, so it is there.
+            if of_profile == Some(pool)
+                && let Some(driver) = server.environment.only_storage_driver()
+            {
+                self.server_cache.pool_has_driver(pool, driver);
+            }
             self.pool(&client, pool).await
         };
         let problem = async {

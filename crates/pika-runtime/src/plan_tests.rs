@@ -215,33 +215,20 @@ fn the_way_to_absent_from_everything_that_can_be_seen() {
     };
     for (started, busy) in [(true, false), (true, true)] {
         for power in [Power::Running, Power::Frozen, Power::Error] {
-            assert_eq!(
-                steps(power, started, busy),
-                ["stop", "delete", "confirm-absent"],
-                "{power:?}"
-            );
+            assert_eq!(steps(power, started, busy), ["stop", "delete"], "{power:?}");
         }
     }
-    assert_eq!(
-        steps(Power::Stopped, true, false),
-        ["delete", "confirm-absent"]
-    );
-    assert_eq!(
-        steps(Power::Stopped, false, false),
-        ["delete", "confirm-absent"]
-    );
+    assert_eq!(steps(Power::Stopped, true, false), ["delete"]);
+    assert_eq!(steps(Power::Stopped, false, false), ["delete"]);
     assert_eq!(
         steps(Power::Stopped, false, true),
-        ["await-operation", "delete", "confirm-absent"]
+        ["await-operation", "delete"]
     );
     assert_eq!(
         steps(Power::Changing, true, true),
-        ["await-operation", "delete", "confirm-absent"]
+        ["await-operation", "delete"]
     );
-    assert_eq!(
-        steps(Power::Changing, true, false),
-        ["stop", "delete", "confirm-absent"]
-    );
+    assert_eq!(steps(Power::Changing, true, false), ["stop", "delete"]);
     assert_eq!(destroy_steps(&InstanceSeen::Absent), []);
     assert_eq!(
         destroy_steps(&InstanceSeen::NotOurs {
@@ -272,7 +259,7 @@ fn indices_and_names_are_fixed() {
         .iter()
         .map(|point| (point.index, point.name))
         .collect();
-    let expected = ["await-operation", "stop", "delete", "confirm-absent"];
+    let expected = ["await-operation", "stop", "delete"];
     assert_eq!(
         destroy,
         expected.into_iter().enumerate().collect::<Vec<_>>()

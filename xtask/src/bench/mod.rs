@@ -1,7 +1,7 @@
 //! `cargo xtask bench launch`: what `pikaci run` costs over the bare API, and over the `incus` program. Its neighbours
 //! measure snapshots, many jobs, long logs, lanes beside each other and clones of caches.
 //!
-//! Owns the order of the runs (each way in turn, so that a busy moment hits all of them) and the figures. What launches
+//! Owns the order of the runs (all ways in each round, so that a busy moment hits all of them) and the figures. What launches
 //! make is in a private daemon that goes with it, or, when a socket is named, in that daemon, one instance at a time.
 
 mod clone;
@@ -12,6 +12,7 @@ mod logs;
 mod parallel;
 mod place;
 mod reporting;
+mod script;
 mod snapshot;
 mod table;
 mod ways;
@@ -33,6 +34,9 @@ use ways::{Taken, Way};
 pub(crate) enum Bench {
     /// Create, start, run `true`, delete: by raw API calls, by the `incus` program, by `pikaci run`
     Launch(LaunchOptions),
+    /// One launch by raw API calls: what `launch` measures against
+    #[command(hide = true)]
+    Script(script::ScriptOptions),
     /// A snapshot of a tree of files: cold beside `cp -a` and `git worktree add`, unchanged, one file changed
     Snapshot(snapshot::SnapshotOptions),
     /// Hundreds of jobs in one run: time, memory and descriptors, every log and verdict checked
@@ -61,6 +65,7 @@ pub(crate) struct LaunchOptions {
 pub(crate) fn run(root: &Path, bench: &Bench) -> Result<()> {
     match bench {
         Bench::Launch(options) => launch(root, options),
+        Bench::Script(options) => script::run(options),
         Bench::Snapshot(options) => snapshot::run(root, options),
         Bench::Jobs(options) => jobs::run(root, options),
         Bench::Logs(options) => logs::run(root, options),
@@ -76,7 +81,7 @@ fn launch(root: &Path, options: &LaunchOptions) -> Result<()> {
     let runtime = host::runtime()?;
     let mut report = Report::default();
     for round in 0..=options.runs {
-        for way in Way::ALL {
+        for way in Way::order(round) {
             let taken: Taken = runtime.block_on(bench.launch(way, round))?;
             if round > 0 {
                 report.add(way, taken);

@@ -121,8 +121,7 @@ pub(super) fn owner() -> String {
     format!("bench-{}", std::process::id())
 }
 
-/// An instance made by API calls, with all that `pikaci` asks for too as far as it costs time: limits, and one read-only
-/// mount.
+/// An instance made by API calls, with the limits, the root disk and the read-only mount that `pikaci` asks for too.
 pub(super) struct Instance {
     client: Client,
     name: String,
@@ -143,12 +142,16 @@ impl Instance {
             "source": {"type": "image", "alias": image},
             "config": {
                 "boot.autostart": "false", "limits.cpu": "2", "limits.memory": memory,
+                "limits.memory.swap": "false", "limits.processes": "8192",
                 "security.guestapi": "false",
             },
-            "devices": {"source": {
-                "type": "disk", "source": source, "path": "/workspace/snapshot",
-                "readonly": "true", "shift": "true",
-            }},
+            "devices": {
+                "root": {"type": "disk", "path": "/", "pool": daemon::POOL},
+                "source": {
+                    "type": "disk", "source": source, "path": "/workspace/snapshot",
+                    "readonly": "true", "shift": "true",
+                },
+            },
         });
         let client = client.clone();
         client.create_instance(&body).await?.wait(LIMIT).await?;

@@ -10,12 +10,13 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::Command;
 use tokio::sync::mpsc;
 
-use super::place::{Folder, Instance, Place};
+use super::place::{Folder, Place};
+use super::script;
 
 /// How an instance is launched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Way {
-    /// Calls of the API, one after another.
+    /// Calls of the API, one after another, in a program of its own.
     Raw,
     /// The `incus` program, once for each step.
     Program,
@@ -25,6 +26,21 @@ pub(super) enum Way {
 
 impl Way {
     pub(super) const ALL: [Way; 3] = [Way::Raw, Way::Program, Way::Pikaci];
+
+    /// The order of a round: in six rounds each of the possible ones. A removal keeps the disk busy past its end, which
+    /// whoever comes next must not always pay for.
+    pub(super) fn order(round: u16) -> [Way; 3] {
+        let [a, b, c] = Way::ALL;
+        let orders = [
+            [a, b, c],
+            [b, a, c],
+            [c, a, b],
+            [a, c, b],
+            [b, c, a],
+            [c, b, a],
+        ];
+        orders[usize::from(round) % orders.len()]
+    }
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -80,23 +96,15 @@ impl Launches {
     }
 
     async fn raw(&self, round: u16) -> Result<Taken> {
-        let begun = Instant::now();
-        let what = round.to_string();
-        let instance = Instance::launch(
-            &self.client,
-            &self.image,
-            &self.repository,
-            &what,
-            "4096MiB",
-        )
-        .await?;
-        instance.run(&["true"]).await?;
-        let verdict = begun.elapsed();
-        instance.remove().await?;
-        Ok(Taken {
-            verdict,
-            whole: begun.elapsed(),
-        })
+        let mut script = Command::new(std::env::current_exe()?);
+        script
+            .args(["bench", "script", "--socket"])
+            .arg(self.incus_dir.join("unix.socket"))
+            .args(["--project", self.client.project(), "--image", &self.image])
+            .arg("--source")
+            .arg(&self.repository)
+            .args(["--what", &round.to_string()]);
+        timed(script, script::VERDICT).await
     }
 
     async fn program(&self, name: &str) -> Result<Taken> {
@@ -163,38 +171,47 @@ impl Launches {
 
     /// The verdict is there when its line is: `+ LANE passed`.
     async fn pikaci(&self) -> Result<Taken> {
-        let begun = Instant::now();
-        let mut child = Command::new(&self.pikaci)
+        let mut pikaci = Command::new(&self.pikaci);
+        pikaci
             .arg("--repo")
             .arg(&self.repository)
             .arg("--config")
             .arg(&self.configuration)
-            .args(["run", "true"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("start {}", self.pikaci.display()))?;
-        let (lines, mut said) = mpsc::unbounded_channel();
-        if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
-            tokio::spawn(tell_lines(stdout, begun, lines.clone()));
-            tokio::spawn(tell_lines(stderr, begun, lines));
+            .args(["run", "true"]);
+        timed(pikaci, "+ ").await
+    }
+}
+
+/// Runs a program from its start to its end, and notes when its first line came that begins with `verdict`.
+async fn timed(mut program: Command, verdict: &str) -> Result<Taken> {
+    program
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let name = Path::new(program.as_std().get_program()).to_owned();
+    let begun = Instant::now();
+    let mut child = program
+        .spawn()
+        .with_context(|| format!("start {}", name.display()))?;
+    let (lines, mut said) = mpsc::unbounded_channel();
+    if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
+        tokio::spawn(tell_lines(stdout, begun, lines.clone()));
+        tokio::spawn(tell_lines(stderr, begun, lines));
+    }
+    let mut told = None;
+    let mut everything = String::new();
+    while let Some((at, line)) = said.recv().await {
+        if told.is_none() && line.starts_with(verdict) {
+            told = Some(at);
         }
-        let mut verdict = None;
-        let mut everything = String::new();
-        while let Some((at, line)) = said.recv().await {
-            if verdict.is_none() && line.starts_with("+ ") {
-                verdict = Some(at);
-            }
-            everything.push_str(&line);
-            everything.push('\n');
-        }
-        let status = child.wait().await?;
-        let whole = begun.elapsed();
-        match verdict {
-            Some(verdict) if status.success() => Ok(Taken { verdict, whole }),
-            _ => bail!("pikaci run ended with {status}:\n{everything}"),
-        }
+        everything.push_str(&line);
+        everything.push('\n');
+    }
+    let status = child.wait().await?;
+    let whole = begun.elapsed();
+    match told {
+        Some(verdict) if status.success() => Ok(Taken { verdict, whole }),
+        _ => bail!("{} ended with {status}:\n{everything}", name.display()),
     }
 }
 

@@ -115,6 +115,13 @@ impl ServerEnvironment {
     pub fn has_driver(&self, name: &str) -> bool {
         self.driver.split('|').any(|driver| driver.trim() == name)
     }
+
+    /// The driver of every storage pool, where all have the same.
+    pub fn only_storage_driver(&self) -> Option<&str> {
+        let driver = self.storage.trim();
+        let is_one = !driver.is_empty() && !driver.contains('|');
+        is_one.then_some(driver)
+    }
 }
 
 /// A storage driver of the server.
@@ -127,4 +134,23 @@ pub struct StorageDriver {
     pub version: String,
     /// Whether its storage is shared between cluster members.
     pub remote: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ServerEnvironment;
+
+    #[test]
+    fn a_driver_is_the_only_one_where_no_other_is_named() {
+        let only = |storage: &str| {
+            let environment = ServerEnvironment {
+                storage: storage.to_owned(),
+                ..ServerEnvironment::default()
+            };
+            environment.only_storage_driver().map(str::to_owned)
+        };
+        assert_eq!(only("btrfs"), Some("btrfs".to_owned()));
+        assert_eq!(only("btrfs | dir"), None);
+        assert_eq!(only(""), None, "no pool yet");
+    }
 }

@@ -15,15 +15,14 @@ pub enum DestroyStep {
     AwaitOperation(OperationSeen),
     /// End everything in the guest, forced.
     Stop,
-    /// Remove the instance and its root disk.
+    /// Remove the instance and its root disk. Incus's own word that it did so, at the end of its operation, is what
+    /// "destroyed" rests on; any other end is followed by a look.
     Delete,
-    /// Look once more, so that "destroyed" is something that was seen.
-    ConfirmAbsent,
 }
 
 impl DestroyStep {
     /// Names of all steps, by index.
-    pub const NAMES: [&'static str; 4] = ["await-operation", "stop", "delete", "confirm-absent"];
+    pub const NAMES: [&'static str; 3] = ["await-operation", "stop", "delete"];
 
     /// The step's name and fixed index.
     pub fn point(&self) -> StepPoint {
@@ -31,7 +30,6 @@ impl DestroyStep {
             Self::AwaitOperation(_) => 0,
             Self::Stop => 1,
             Self::Delete => 2,
-            Self::ConfirmAbsent => 3,
         };
         StepPoint {
             operation: StepOperation::Destroy,
@@ -56,11 +54,7 @@ pub fn destroy_points() -> Vec<StepPoint> {
 
 /// The steps from a guest that runs to "absent".
 pub(super) fn of_running() -> Vec<DestroyStep> {
-    vec![
-        DestroyStep::Stop,
-        DestroyStep::Delete,
-        DestroyStep::ConfirmAbsent,
-    ]
+    vec![DestroyStep::Stop, DestroyStep::Delete]
 }
 
 /// The steps from what was seen to "absent". Empty means that it is absent. Something that is not ours
@@ -73,7 +67,6 @@ pub fn destroy_steps(seen: &InstanceSeen) -> Vec<DestroyStep> {
     let InstanceSeen::Ours(ours) = seen else {
         return Vec::new();
     };
-    let end = [DestroyStep::Delete, DestroyStep::ConfirmAbsent];
     let mut steps: Vec<DestroyStep> = match ours.power {
         Power::Running | Power::Frozen | Power::Error => return of_running(),
         Power::Stopped | Power::Changing => ours
@@ -87,6 +80,6 @@ pub fn destroy_steps(seen: &InstanceSeen) -> Vec<DestroyStep> {
     if ours.power == Power::Changing && steps.is_empty() {
         steps.push(DestroyStep::Stop);
     }
-    steps.extend(end);
+    steps.push(DestroyStep::Delete);
     steps
 }

@@ -1,5 +1,6 @@
 //! `GET /1.0`: what the daemon says about itself.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -20,6 +21,8 @@ pub(crate) fn root(daemon: &Arc<Daemon>, call: &Call) -> Reply {
         .iter()
         .map(|name| json!({"Name": name, "Version": "1", "Remote": false}))
         .collect();
+    let in_use: BTreeSet<&str> = world.pools.values().map(|pool| &*pool.driver).collect();
+    let in_use: Vec<&str> = in_use.into_iter().collect();
     let body = json!({
         "config": server.config, "api_extensions": server.extensions, "api_status": "stable",
         "api_version": "1.0", "auth": "trusted", "public": false, "auth_methods": ["tls"],
@@ -32,7 +35,7 @@ pub(crate) fn root(daemon: &Arc<Daemon>, call: &Call) -> Reply {
             "os_name": "Debian GNU/Linux", "os_version": "12", "project": call.project(),
             "server": "incus", "server_clustered": false, "server_event_mode": "full-mesh",
             "server_name": "fake", "server_pid": 1, "server_version": server.version,
-            "storage": "btrfs", "storage_version": "6.2", "storage_supported_drivers": drivers,
+            "storage": in_use.join(" | "), "storage_version": "6.2", "storage_supported_drivers": drivers,
         },
     });
     Ok(sync_tagged(&body, &json!(server.config)))
