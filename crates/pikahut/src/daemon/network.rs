@@ -1,7 +1,7 @@
 //! The bridge of a private daemon: a subnet that nobody uses, and its removal.
 //!
-//! Owns the choice of the subnet and what is left of a bridge on the host (link and nftables chains). Never touches
-//! a chain or a link of another name.
+//! Owns the choice of the subnet and what is left of a bridge on the host (links and nftables chains). Never touches
+//! a chain of another bridge, or a link that is neither the bridge nor one of its ports.
 
 use std::net::Ipv4Addr;
 use std::process::Command;
@@ -68,13 +68,34 @@ pub(crate) fn link_exists(bridge: &str) -> bool {
     std::path::Path::new("/sys/class/net").join(bridge).exists()
 }
 
-/// Removes the bridge and its chains; done and already so are the same.
+/// The links that are plugged into the bridge. A daemon that was killed while it started an instance leaves the pair for
+/// the instance's network card: one end here, the other loose on the host. Once the bridge is gone nothing tells whose
+/// they were.
+fn ports(bridge: &str) -> Vec<String> {
+    let folder = std::path::Path::new("/sys/class/net")
+        .join(bridge)
+        .join("brif");
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
+}
+
+fn delete_link(link: &str) -> Result<(), ProgramError> {
+    let ip = program::find("ip").unwrap_or_else(|| "ip".into());
+    match program::run(Command::new(ip).args(["link", "delete", link])) {
+        // The kernel removes a link with the namespace that it was in, at any time.
+        Err(_) if !link_exists(link) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// Removes the bridge with its ports, and its chains; done and already so are the same.
 pub(crate) fn remove(bridge: &str) -> Result<(), ProgramError> {
-    if link_exists(bridge) {
-        program::run(
-            Command::new(program::find("ip").unwrap_or_else(|| "ip".into()))
-                .args(["link", "delete", bridge]),
-        )?;
+    for link in ports(bridge).iter().map(String::as_str).chain([bridge]) {
+        if link_exists(link) {
+            delete_link(link)?;
+        }
     }
     let Some(nft) = program::find("nft") else {
         return Ok(());
@@ -95,7 +116,8 @@ pub(crate) fn remove(bridge: &str) -> Result<(), ProgramError> {
 pub(crate) fn leftovers(bridge: &str) -> Result<Vec<String>, ProgramError> {
     let mut found = Vec::new();
     if link_exists(bridge) {
-        found.push(format!("network link {bridge}"));
+        let links = ports(bridge).into_iter().chain([bridge.to_owned()]);
+        found.extend(links.map(|link| format!("network link {link}")));
     }
     if let Some(nft) = program::find("nft") {
         let ruleset = program::run(Command::new(nft).args(["list", "ruleset"]))?;

@@ -146,6 +146,29 @@ fn an_instance_survives_kill_9_and_term_of_its_daemon() {
 }
 
 #[test]
+fn a_network_pair_that_a_killed_start_left_goes_with_the_bridge() {
+    let daemon = PrivateIncus::start_blocking(&config("pair")).unwrap();
+    let ends = ["a", "b"].map(|end| format!("hut{}{end}", std::process::id()));
+    let [plugged, loose] = &ends;
+    let ip = |arguments: &[&str]| run(Command::new("ip").arg("link").args(arguments));
+    ip(&["add", plugged, "type", "veth", "peer", "name", loose]);
+    ip(&["set", plugged, "master", daemon.bridge()]);
+
+    let dir = daemon.dir().to_owned();
+    let left = daemon::leftovers(&dir).unwrap();
+    assert!(
+        left.contains(&format!("network link {plugged}")),
+        "{left:?}"
+    );
+    daemon.clean_blocking().unwrap();
+    assert_clean(&dir);
+    for end in &ends {
+        let link = Path::new("/sys/class/net").join(end);
+        assert!(!link.exists(), "{}", link.display());
+    }
+}
+
+#[test]
 fn a_pid_of_the_api_is_found_on_the_host() {
     let daemon = PrivateIncus::start_blocking(&config("pid")).unwrap();
     launch_tiny(daemon.dir(), "hut-pid");
