@@ -7,7 +7,7 @@
 //! ```text
 //! start ----spawns, hands over the request----> supervise ----spawns----> exec-job ----execs----> bash
 //!   |                                             |  owns log, deadline, cgroup, result, record
-//! attach <---log bytes, record------------------- /run/pika-cloud/logs/guest.log, /run/pika-runner/record.json
+//! attach <---log bytes, record------------------- /run/pika-cloud/logs/guest.log, /run/pika-runner/record
 //! stop   ----control socket---------------------> supervise
 //! ```
 

@@ -85,7 +85,7 @@ pub fn read_record(private: &Dir, nonce: &str) -> Result<Option<TerminalRecord>,
     Ok(record.filter(|record| record.nonce == nonce))
 }
 
-/// Writes the record: the last word of a supervisor.
+/// Writes the record: how the run ended, which nothing that its supervisor still says can change.
 pub fn write_record(private: &Dir, record: &TerminalRecord) -> Result<(), RunStateError> {
     let line = pika_cloud::record::encode_terminal_record(record).map_err(RunStateError::Record)?;
     Ok(private.write(RECORD_FILE, &line, 0o600)?)

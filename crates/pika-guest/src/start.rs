@@ -15,10 +15,10 @@ use pika_cloud::{GuestRequest, GuestRequestError};
 
 use crate::clock;
 use crate::error_text::one_line;
-use crate::files::{Dir, FileError};
+use crate::files::FileError;
 use crate::layout::{Layout, REQUEST_FILE};
 use crate::request::{self, RequestError, RequestVariables};
-use crate::run_state::{self, RunStateError, SUPERVISOR_LOG};
+use crate::run_state::{self, RunStateError};
 use crate::state_dir::{self, StateDirError};
 use crate::supervise::{ACCEPTED, Launch};
 
@@ -94,14 +94,12 @@ pub fn start(
     };
     let random = clock::random_id().map_err(StartError::Nonce)?;
     let nonce = request::nonce(&request, nonce, random)?;
-    launch(
-        &place.private,
-        &Launch {
-            nonce: nonce.clone(),
-            request,
-        },
-    )?;
-    place.state.remove(REQUEST_FILE)?;
+    launch(&Launch {
+        nonce: nonce.clone(),
+        request,
+    })?;
+    // The run goes on, so a file that can't be removed is no failure of its start.
+    let _left = place.state.remove(REQUEST_FILE);
     Ok(nonce)
 }
 
@@ -116,16 +114,14 @@ fn read_stdin() -> Result<Vec<u8>, StartError> {
 }
 
 /// Leaves a supervisor behind, and waits until it has the run.
-fn launch(private: &Dir, launch: &Launch) -> Result<(), StartError> {
+fn launch(launch: &Launch) -> Result<(), StartError> {
     let (mut ours, theirs) = UnixStream::pair().map_err(StartError::Spawn)?;
-    private.remove(SUPERVISOR_LOG)?;
-    let log = private.create(SUPERVISOR_LOG, 0o600)?;
     let mut command = Command::new("/proc/self/exe");
     command.arg("supervise").env_clear().current_dir("/");
     command
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
-        .stderr(Stdio::from(log));
+        .stderr(Stdio::null());
     // Never waited for: it outlives this process, and init takes it over.
     drop(command.spawn().map_err(StartError::Spawn)?);
     drop(command);

@@ -54,9 +54,15 @@ pub fn stop(layout: &Layout, nonce: &str, grace: Duration) -> Result<(), StopErr
     let run = run_state::read_run(&private)?
         .filter(|run| run.nonce == nonce)
         .ok_or_else(no_run)?;
+    let is_over = || -> Result<bool, RunStateError> {
+        Ok(run_state::read_record(&private, nonce)?.is_some())
+    };
+    if is_over()? {
+        return Ok(());
+    }
     let Some(supervisor) = run.supervisor()? else {
-        let over = run_state::read_record(&private, nonce)?.is_some();
-        let ended = over || JobCgroup::of_lost_run().kill();
+        // It may have written its record since.
+        let ended = is_over()? || JobCgroup::of_lost_run().kill();
         return if ended {
             Ok(())
         } else {
@@ -67,7 +73,7 @@ pub fn stop(layout: &Layout, nonce: &str, grace: Duration) -> Result<(), StopErr
         Ok(Answer::Stopping) => {}
         Ok(other) => return Err(StopError::Refused(other)),
         // It was about to end by itself.
-        Err(_) if run.supervisor()?.is_none() => return Ok(()),
+        Err(_) if is_over()? || run.supervisor()?.is_none() => return Ok(()),
         Err(error) => return Err(StopError::Ask(error)),
     }
     let limit = grace + MARGIN;

@@ -69,6 +69,9 @@ pub enum SuperviseError {
     /// Another run has the guest.
     #[error("another run is going on in this guest; a guest runs one command at a time")]
     Busy,
+    /// Another supervisor has this very run: whoever asked twice has what was asked for.
+    #[error("the run goes on already")]
+    AlreadyTaken,
     /// The state directory is not there.
     #[error(transparent)]
     StateDir(#[from] state_dir::StateDirError),
@@ -121,6 +124,10 @@ pub fn supervise(layout: &Layout) -> Result<(), SuperviseError> {
             drop(socket);
             see_through(accepted, layout)
         }
+        Err(SuperviseError::AlreadyTaken) => {
+            drop(socket.write_all(ACCEPTED));
+            Ok(())
+        }
         Err(error) => {
             drop(socket.write_all(chain(&error).as_bytes()));
             Err(error)
@@ -142,7 +149,11 @@ fn accept(layout: &Layout, socket: &mut UnixStream) -> Result<Accepted, Supervis
         boot_id,
     } = state_dir::open(layout)?;
     let lock = private.open_append(LOCK_FILE, 0o600)?;
-    take_lock(&lock, &private)?;
+    take_lock(&lock, &private, (&launch.nonce, &boot_id))?;
+    // From here on this process is the one whose last words count.
+    private.remove(run_state::SUPERVISOR_LOG)?;
+    let words = private.create(run_state::SUPERVISOR_LOG, 0o600)?;
+    rustix::stdio::dup2_stderr(&words).map_err(|error| SuperviseError::Detach(error.into()))?;
     let log = remove_old_results(&state, &private)?.create(GUEST_LOG_FILE, 0o644)?;
     let (pump, output) =
         LogPump::new(log, Reserve::take(&state)).map_err(SuperviseError::Detach)?;
@@ -172,20 +183,30 @@ fn accept(layout: &Layout, socket: &mut UnixStream) -> Result<Accepted, Supervis
 }
 
 /// Takes the guest for this run. A run that is over by its record is waited for: its supervisor has only its last words
-/// to bring to the disk.
-fn take_lock(lock: &std::fs::File, private: &Dir) -> Result<(), SuperviseError> {
-    let is_over = || {
-        let run = run_state::read_run(private).ok()??;
-        run_state::read_record(private, &run.nonce).ok()?
-    };
-    let try_it = || flock(lock, FlockOperation::NonBlockingLockExclusive).ok();
-    if try_it().is_some() {
-        return Ok(());
-    }
+/// to bring to the disk. So is one that was taken on a moment ago and is not written down yet.
+fn take_lock(lock: &std::fs::File, private: &Dir, run: (&str, &str)) -> Result<(), SuperviseError> {
     let deadline = Instant::now() + LAST_WORDS_LIMIT;
-    is_over()
-        .and_then(|_| wait::until(deadline, LOCK_PAUSE, try_it))
-        .ok_or(SuperviseError::Busy)
+    wait::until(deadline, LOCK_PAUSE, || {
+        if flock(lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            return Some(Ok(()));
+        }
+        refusal_of_holder(private, run).map(Err)
+    })
+    .unwrap_or(Err(SuperviseError::Busy))
+}
+
+/// Why the run that has the guest keeps this one out; `None` where it can't be told yet, or the guest is free in a moment.
+fn refusal_of_holder(private: &Dir, (nonce, boot_id): (&str, &str)) -> Option<SuperviseError> {
+    let holder = run_state::read_run(private).ok()??;
+    if (&*holder.nonce, &*holder.boot_id) == (nonce, boot_id) {
+        return Some(SuperviseError::AlreadyTaken);
+    }
+    let is_over = run_state::read_record(private, &holder.nonce)
+        .ok()?
+        .is_some();
+    // What a supervisor that is gone left is not the holder's.
+    let lives = holder.supervisor().ok()?.is_some();
+    (lives && !is_over).then_some(SuperviseError::Busy)
 }
 
 /// Leaves an empty place for a run, and returns the directory of logs. Events stay: they are the boot's, not the run's.
@@ -245,8 +266,8 @@ fn see_through(accepted: Accepted, layout: &Layout) -> Result<(), SuperviseError
         self_reported: launch.request.run_as_root,
     };
     run_state::write_record(&private, &record)?;
-    // That they are told no more says that the record is there.
-    drop(followers);
+    // That they are told no more says that the record is there; and nobody is left to be stopped.
+    drop((followers, control));
     if let Some(result) = said {
         settle(&publisher, &pump, result);
     }

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use pika_cloud::mount::is_host_directory;
 use pika_cloud::resolve::{HostDirFacts, ImageFacts, PoolFacts};
@@ -70,10 +71,13 @@ pub enum ResolvePlanError {
     Plan(ResolveError),
 }
 
+/// How long a pool's driver is known. A pool may be removed, and another one made of its name.
+const POOL_KNOWN: Duration = Duration::from_secs(60);
+
 /// What this process knows of a server without asking: what doesn't change while it runs, and what was made just now.
 #[derive(Debug, Default)]
 pub(crate) struct ServerCache {
-    pool_drivers: Mutex<BTreeMap<String, String>>,
+    pool_drivers: Mutex<BTreeMap<String, (String, Instant)>>,
     /// Volumes that were made here and that no plan was resolved with yet, by project, pool and name.
     volumes_made: Mutex<BTreeSet<[String; 3]>>,
 }
@@ -81,12 +85,15 @@ pub(crate) struct ServerCache {
 impl ServerCache {
     /// The driver of a pool, if it is known.
     pub(crate) fn pool_driver(&self, pool: &str) -> Option<String> {
-        lock(&self.pool_drivers).get(pool).cloned()
+        let drivers = lock(&self.pool_drivers);
+        let (driver, since) = drivers.get(pool)?;
+        (since.elapsed() < POOL_KNOWN).then(|| driver.clone())
     }
 
     /// A pool is there, and has the driver.
     pub(crate) fn pool_has_driver(&self, pool: &str, driver: &str) {
-        lock(&self.pool_drivers).insert(pool.to_owned(), driver.to_owned());
+        let known = (driver.to_owned(), Instant::now());
+        lock(&self.pool_drivers).insert(pool.to_owned(), known);
     }
 
     /// A volume of the name is there now, and whole.

@@ -13,7 +13,7 @@ use crate::destroy::Destroyed;
 use crate::id::RuntimeId;
 use crate::runtimes::Runtimes;
 use crate::text::chain;
-use crate::volumes::VolumeRemoved;
+use crate::volumes::{VolumeError, VolumeRemoved};
 
 /// What one sweep found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -180,6 +180,28 @@ impl Runtimes {
         }
     }
 
+    /// Removes a volume if its lease is over as it stands now: whoever keeps a volume takes its lease off, and the list
+    /// may be minutes old. `None` if it is kept.
+    async fn sweep_seen(
+        &self,
+        project: &str,
+        pool: &str,
+        volume: &str,
+        now: Timestamp,
+    ) -> Result<Option<VolumeRemoved>, VolumeError> {
+        let client = self.client(project);
+        let Some(found) = self.our_volume(&client, pool, volume).await? else {
+            return Ok(Some(VolumeRemoved::Gone));
+        };
+        match lease(&found.config, now) {
+            Lease::Over(_) => {
+                let removed = self.remove_seen_volume(&client, pool, found).await?;
+                Ok(Some(removed))
+            }
+            _ => Ok(None),
+        }
+    }
+
     async fn sweep_volume(
         &self,
         project: &str,
@@ -201,17 +223,23 @@ impl Runtimes {
             "incus storage volume delete --project {project} {pool} {}",
             volume.name
         );
-        let end = match self.remove_volume(project, pool, &volume.name).await {
-            Ok(VolumeRemoved::Removed) => Destroyed::Destroyed,
-            Ok(VolumeRemoved::Gone) => Destroyed::Gone,
-            Ok(VolumeRemoved::InUse { used_by }) => Destroyed::Stuck {
+        let end = match self.sweep_seen(project, pool, &volume.name, now).await {
+            Ok(None) => {
+                report.kept += 1;
+                return;
+            }
+            Ok(Some(VolumeRemoved::Removed)) => Destroyed::Destroyed,
+            Ok(Some(VolumeRemoved::Gone)) => Destroyed::Gone,
+            Ok(Some(VolumeRemoved::InUse { used_by })) => Destroyed::Stuck {
                 why: format!("it is used by {}", used_by.join(", ")),
                 remedy,
             },
-            Err(error) => Destroyed::Stuck {
+            Err(error) if error.is_refusal() => Destroyed::Stuck {
                 why: chain(&error),
                 remedy,
             },
+            // It became somebody else's since the list, or Incus doesn't answer.
+            Err(error) => Destroyed::Unknown { why: chain(&error) },
         };
         let kind = SweptKind::Volume {
             pool: pool.to_owned(),

@@ -30,12 +30,18 @@ impl Reserve {
     /// Takes the room in `state`.
     pub(super) fn take(state: &Dir) -> Reserve {
         let taken = (|| -> io::Result<Dir> {
+            // A supervisor that was killed left its own.
+            state.remove(RESERVE_FILE).map_err(io::Error::other)?;
             let file = state
                 .create(RESERVE_FILE, 0o600)
                 .map_err(io::Error::other)?;
             fallocate(&file, FallocateFlags::empty(), 0, RESERVE_BYTES)?;
             Dir::open(state.path()).map_err(io::Error::other)
         })();
+        if taken.is_err() {
+            // A part of the room would be missing without helping anybody.
+            let _removed = state.remove(RESERVE_FILE);
+        }
         Reserve {
             dir: taken.ok(),
             log_left: None,
@@ -85,8 +91,9 @@ mod tests {
     #[test]
     fn the_room_is_there_until_the_disk_is_full_and_the_log_gets_a_part_of_it() {
         let folder = tempfile::tempdir().unwrap();
-        let mut reserve = Reserve::take(&Dir::open(folder.path()).unwrap());
         let file = folder.path().join(RESERVE_FILE);
+        std::fs::write(&file, "left by a supervisor that was killed").unwrap();
+        let mut reserve = Reserve::take(&Dir::open(folder.path()).unwrap());
         assert_eq!(std::fs::metadata(&file).unwrap().len(), RESERVE_BYTES);
         assert!(reserve.log_wrote(u64::MAX).is_ok(), "no bound before");
         assert!(!reserve.helps_against(&io::Error::from(Errno::IO)));

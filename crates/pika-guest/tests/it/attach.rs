@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use pika_cloud::paths::RUNNER_PATH;
 use pika_cloud::record::decode_continue;
 use pika_cloud::{GuestRequest, RunEnd};
 use pikahut::stack::TestIncus;
@@ -91,6 +92,29 @@ async fn a_run_is_started_once_and_one_at_a_time() {
     guest.sh("touch /tmp/go");
     assert_end(&guest.attach("once", 0), RunEnd::Exited { code: 0 });
     assert_end(&guest.run("once", &command), RunEnd::Exited { code: 0 });
+    assert_eq!(guest.sh("cat /tmp/count"), "x\n");
+    drop(guest);
+    incus.assert_nothing_left().await;
+}
+
+/// A host whose first start was cut off asks again while that one goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn starts_of_one_run_at_the_same_time_are_all_served_by_it() {
+    let incus = TestIncus::shared().await;
+    let guest = Guest::launch(&incus, "twice", &[]).await;
+    let script = format!(
+        "cat > /tmp/request; for i in 1 2 3 4; do ( \
+         {RUNNER_PATH} run-attached --nonce twice --request-stdin < /tmp/request > /tmp/log.$i 2> /tmp/words.$i; \
+         echo $? > /tmp/code.$i ) & done; wait; cat /tmp/code.* /tmp/log.*"
+    );
+    let command = request("echo x >> /tmp/count; echo said");
+    let starts = with_stdin(
+        &mut guest.exec(&["/bin/sh", "-c", &script]),
+        &command.encode().unwrap(),
+    );
+    let said = String::from_utf8_lossy(&starts.stdout).into_owned();
+    let words = guest.sh("cat /tmp/words.*");
+    assert_eq!(said, "0\n".repeat(4) + &"said\n".repeat(4), "{words}");
     assert_eq!(guest.sh("cat /tmp/count"), "x\n");
     drop(guest);
     incus.assert_nothing_left().await;

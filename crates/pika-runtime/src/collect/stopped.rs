@@ -277,6 +277,10 @@ impl Walk<'_> {
             left -= chunk.len() as u64;
             self.taken.data(&chunk).map_err(Stop::Host)?;
         }
+        if left > 0 {
+            self.taken.abort();
+            return Err(Stop::Incomplete(format!("{name} is shorter than it was")));
+        }
         self.taken.end().map_err(Stop::Host)
     }
 }

@@ -19,6 +19,8 @@ const FRUITLESS_ROUNDS_MAX: u32 = 14;
 /// How long what was seen of an instance is good enough to begin with. The name is made up for one runtime, so that in
 /// this time nothing else gets it by chance.
 const SEEN_LATELY: Duration = Duration::from_secs(10);
+/// How long the look past the deadline may take.
+const LAST_LOOK: Duration = Duration::from_secs(2);
 const PAUSE_FIRST: Duration = Duration::from_millis(15);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
@@ -74,7 +76,7 @@ impl<'a> Rounds<'a> {
                 return Ok(end);
             }
             if self.out_of_time() {
-                return Ok(self.give_up());
+                return Ok(self.give_up().await);
             }
             let pause = PAUSE_FIRST * 2u32.saturating_pow(self.fruitless.min(10));
             self.fruitless += 1;
@@ -91,7 +93,15 @@ impl<'a> Rounds<'a> {
         }
     }
 
-    fn give_up(self) -> Destroyed {
+    /// The last word. What was asked for last may have taken effect since.
+    async fn give_up(self) -> Destroyed {
+        if self.deleted {
+            let look = self.runtimes.look(&self.client, self.id);
+            let seen = tokio::time::timeout(LAST_LOOK, look).await;
+            if let Ok(Ok(InstanceSeen::Absent)) = seen {
+                return Destroyed::Destroyed;
+            }
+        }
         if self.there && self.unreachable_until.is_none() {
             Destroyed::Stuck {
                 why: self.problem,
@@ -123,7 +133,10 @@ impl<'a> Rounds<'a> {
                 return Ok(Round::Again);
             }
         };
-        self.unreachable_until = None;
+        if self.unreachable_until.take().is_some() {
+            // Rounds in which nobody answered tried nothing.
+            self.fruitless = 0;
+        }
         self.there = false;
         match seen {
             InstanceSeen::Absent if self.deleted => Ok(Round::Over(Destroyed::Destroyed)),

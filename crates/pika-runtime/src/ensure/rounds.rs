@@ -113,7 +113,10 @@ impl<'a> Rounds<'a> {
             match self.execute(&steps).await {
                 Ok(()) => return Ok(Runtime::of(self.wanted, self.started_at)),
                 Err((_, Failed::Final(error))) => return Err(error),
-                Err((_, Failed::LookAgain(problem))) => why = problem,
+                Err((_, Failed::LookAgain(problem))) => {
+                    // An earlier refusal is not what stands in the way now.
+                    (why, refused) = (problem, None);
+                }
                 Err((step, Failed::Refused(problem))) => {
                     why.clone_from(&problem);
                     refused = Some(EnsureError::Step {

@@ -136,8 +136,11 @@ pub(super) async fn attach(
     let (at_boot, mut boot) = (start.is_some(), Duration::ZERO);
     if let Some((request, limit)) = start {
         boot = limit;
-        // If nobody reads it, the streams and the status tell why.
-        drop(session.stdin.write(request).await);
+        // No byte could come before.
+        progress.last_byte = Instant::now();
+        if let Err(end) = send(&mut session, request, wait + boot, limits).await {
+            return end;
+        }
     }
     session.stdin.close();
     let guard = Instant::now() + wait + boot + STATUS_LIMIT;
@@ -146,6 +149,29 @@ pub(super) async fn attach(
         Err(end) => return end,
     };
     finish(&mut session, words, at_boot).await
+}
+
+/// Sends the request. A guest that is frozen or hangs takes a part of it and then no more.
+async fn send(
+    session: &mut ExecSession,
+    request: Bytes,
+    limit: Duration,
+    limits: Limits,
+) -> Result<(), AttachEnd> {
+    let now = Instant::now();
+    let silent = Limits {
+        idle: None,
+        ..limits
+    };
+    let (deadline, which) = nearest(now + limit, silent, now);
+    match tokio::time::timeout_at(deadline, session.stdin.write(request)).await {
+        // If nobody reads it, the streams and the status tell why.
+        Ok(_) => Ok(()),
+        Err(_) => Err(match which {
+            Some(which) => AttachEnd::Deadline(which),
+            None => broken("the guest did not take the request in time".to_owned()),
+        }),
+    }
 }
 
 /// Opens the exec, or takes the one that waits. With it comes what a start has to send, and how long its guest may boot.

@@ -61,6 +61,7 @@ pub(super) struct Follow<'a> {
     short: u32,
     attaches: u32,
     unreachable_since: Option<Instant>,
+    changing_since: Option<Instant>,
     /// `result.json` as the last attach brought it.
     result_text: Option<String>,
 }
@@ -113,6 +114,7 @@ impl<'a> Follow<'a> {
             short: 0,
             attaches: 0,
             unreachable_since: None,
+            changing_since: None,
             result_text: None,
         }
     }
@@ -299,7 +301,11 @@ impl<'a> Follow<'a> {
             Ok(seen) => seen,
             Err(error) => return self.unreachable(error.kind(), chain(&error)).await,
         };
-        self.unreachable_since = None;
+        if self.unreachable_since.take().is_some() {
+            // What was said meanwhile could not be heard.
+            self.progress.last_byte = Instant::now();
+        }
+        let changing_since = self.changing_since.take();
         let guest = match seen {
             InstanceSeen::Absent | InstanceSeen::NotOurs { .. } => GuestSeen::Gone,
             InstanceSeen::Ours(ours) => match ours.power {
@@ -308,22 +314,37 @@ impl<'a> Follow<'a> {
                 },
                 Power::Frozen => GuestSeen::Frozen,
                 Power::Stopped | Power::Error => GuestSeen::Stopped,
-                // On its way down, or up again: the next look tells.
-                Power::Changing => return self.pause().await,
+                // On its way down, or up again: a later look tells.
+                Power::Changing => return self.changing(changing_since, cause).await,
             },
         };
         if let Some((kind, what)) = judge_guest(&guest, self.runtime.started_at.as_deref()) {
             return Next::Infrastructure(kind, format!("{what} ({cause})"));
         }
         if guest == GuestSeen::Frozen {
-            // Whoever froze it may thaw it any time; there is no hurry to see that.
-            return self.pause_for(PAUSE_MAX).await;
+            // Whoever froze it may thaw it any time; there is no hurry to see that. Nothing can be said meanwhile.
+            let next = self.pause_for(PAUSE_MAX).await;
+            self.progress.last_byte = Instant::now();
+            return next;
         }
         self.silent += 1;
         if certain || self.silent >= SILENT_MAX {
             return Next::Infrastructure(lost, cause);
         }
         self.pause().await
+    }
+
+    async fn changing(&mut self, since: Option<Instant>, cause: String) -> Next {
+        let since = since.unwrap_or_else(Instant::now);
+        self.changing_since = Some(since);
+        let timeouts = self.runtimes.config().timeouts;
+        let limit = timeouts.start.max(timeouts.stop);
+        if since.elapsed() < limit {
+            return self.pause().await;
+        }
+        let secs = limit.as_secs();
+        let what = format!("the instance has been starting or stopping for {secs} s ({cause})");
+        Next::Infrastructure(InfrastructureKind::GuestStopped, what)
     }
 
     async fn unreachable(&mut self, kind: ErrorKind, cause: String) -> Next {

@@ -147,7 +147,17 @@ impl Runtimes {
                 }
             };
         }
-        self.finish(&client, clone).await?;
+        match self.finish(&client, clone).await {
+            // Another process that wanted it too took the copy for one that nobody finishes.
+            Err(VolumeError::Missing { .. }) if clone.is_new => {
+                let looking = VolumeClone {
+                    is_new: false,
+                    ..*clone
+                };
+                return Box::pin(self.clone_volume(&looking)).await;
+            }
+            finished => finished?,
+        }
         self.server_cache
             .volume_is_made(clone.project, clone.pool, clone.target);
         Ok(VolumeCloned {
@@ -245,7 +255,11 @@ impl Runtimes {
         };
         match source {
             None => Err(VolumeError::Missing { pool, volume }),
-            Some(source) if source.unfinished => Err(VolumeError::Unfinished { pool, volume }),
+            Some(source) if source.unfinished => Err(VolumeError::Unfinished {
+                project: clone.project.to_owned(),
+                pool,
+                volume,
+            }),
             Some(source) => Ok(source),
         }
     }

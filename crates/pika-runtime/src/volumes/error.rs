@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
-use pika_incus::WaitError;
+use pika_incus::{ErrorKind, WaitError};
 
 /// A volume that could not be made, filled, labelled, listed, removed or snapshot.
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeError {
     /// A volume of the name is there and is not ours.
     #[error(
-        "volume {volume} in pool {pool} is not ours, so it was not touched; choose another name, or remove it with: incus storage volume delete {pool} {volume}"
+        "volume {volume} in pool {pool} is not ours, so it was not touched; choose another name, or remove it with: incus storage volume delete --project {project} {pool} {volume}"
     )]
     NotOurs {
+        /// The project.
+        project: String,
         /// The pool.
         pool: String,
         /// The volume.
@@ -27,9 +29,11 @@ pub enum VolumeError {
     },
     /// A volume that was to be copied was never filled itself.
     #[error(
-        "volume {volume} in pool {pool} is a copy that was never finished, so it can't be copied; remove it with: incus storage volume delete {pool} {volume}"
+        "volume {volume} in pool {pool} is a copy that was never finished, so it can't be copied; remove it with: incus storage volume delete --project {project} {pool} {volume}"
     )]
     Unfinished {
+        /// The project.
+        project: String,
         /// The pool.
         pool: String,
         /// The volume.
@@ -116,6 +120,20 @@ pub enum VolumeError {
         #[source]
         source: WaitError,
     },
+}
+
+impl VolumeError {
+    /// Whether Incus itself said no to what was asked of a volume that is ours.
+    pub(crate) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Incus { source, .. } | Self::Pool { source, .. } => !matches!(
+                source.kind(),
+                ErrorKind::Unreachable | ErrorKind::TimedOut | ErrorKind::ShuttingDown
+            ),
+            Self::Wait { source, .. } => !source.outcome_unknown(),
+            _ => false,
+        }
+    }
 }
 
 /// The error of a call on one volume.

@@ -180,9 +180,20 @@ impl Runtimes {
     ) -> Result<VolumeRemoved, VolumeError> {
         let client = self.client(project);
         self.server_cache.take_made(project, pool, volume);
-        let Some(found) = self.our_volume(&client, pool, volume).await? else {
-            return Ok(VolumeRemoved::Gone);
-        };
+        match self.our_volume(&client, pool, volume).await? {
+            Some(found) => self.remove_seen_volume(&client, pool, found).await,
+            None => Ok(VolumeRemoved::Gone),
+        }
+    }
+
+    /// Removes a volume of ours, as it was seen just now, if nothing uses it.
+    pub(crate) async fn remove_seen_volume(
+        &self,
+        client: &Client,
+        pool: &str,
+        found: Volume,
+    ) -> Result<VolumeRemoved, VolumeError> {
+        let volume = &*found.name;
         if !found.used_by.is_empty() {
             return Ok(VolumeRemoved::InUse {
                 used_by: found.used_by,
@@ -190,7 +201,7 @@ impl Runtimes {
         }
         match client.delete_volume(pool, volume).await {
             Ok(()) => Ok(VolumeRemoved::Removed),
-            Err(source) => match self.our_volume(&client, pool, volume).await? {
+            Err(source) => match self.our_volume(client, pool, volume).await? {
                 None => Ok(VolumeRemoved::Removed),
                 Some(now) if !now.used_by.is_empty() => Ok(VolumeRemoved::InUse {
                     used_by: now.used_by,
@@ -236,7 +247,7 @@ impl Runtimes {
     }
 
     /// The volume, if it is there and ours.
-    async fn our_volume(
+    pub(crate) async fn our_volume(
         &self,
         client: &Client,
         pool: &str,
@@ -258,6 +269,7 @@ impl Runtimes {
                 Ok(Some(found))
             }
             Ok(_) => Err(VolumeError::NotOurs {
+                project: client.project().to_owned(),
                 pool: pool.to_owned(),
                 volume: volume.to_owned(),
             }),

@@ -360,17 +360,21 @@ async fn another_process_follows_from_the_byte_where_the_first_stopped() {
 #[tokio::test]
 async fn a_run_goes_on_while_the_daemon_is_killed_and_started_again() {
     let stage = Stage::runner_on(TestIncus::private("rtkill").await).await;
-    let runtime = stage.ensure(&stage.plan("kill")).await;
+    const IDLE_SECS: u64 = 4;
+    let policies = json!({ "policies": { "deadlines": { "idle_secs": IDLE_SECS } } });
+    let runtime = stage.ensure(&stage.plan_with("kill", policies)).await;
     let log = Growing::default();
-    let request = GuestRequest::new("for i in $(seq 1 60); do echo line $i; sleep 0.1; done", 60);
+    let request = GuestRequest::new("for i in $(seq 1 99); do echo line $i; sleep 0.1; done", 60);
     let run = in_background(&stage.runtimes, &runtime, request, log.clone());
     until("some output", async || log.text().contains("line 5")).await;
     let daemon = stage.incus.daemon();
     assert!(daemon.kill9_blocking());
+    // What a daemon that is down can't pass on is not the command's silence.
+    tokio::time::sleep(Duration::from_secs(IDLE_SECS + 1)).await;
     daemon.restart_blocking().unwrap();
     let report = run.await.unwrap();
     assert_eq!(*ended(&report), RunEnd::Exited { code: 0 }, "{report:?}");
-    let wanted: String = (1..=60).map(|at| format!("line {at}\n")).collect();
+    let wanted: String = (1..=99).map(|at| format!("line {at}\n")).collect();
     assert_eq!(log.text(), wanted);
     assert!(report.attaches >= 2);
     stage.destroy(&runtime).await;

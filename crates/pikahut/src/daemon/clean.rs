@@ -123,6 +123,17 @@ pub(super) fn clean_held(dir: &Path, keeper: Option<Keeper>) -> Result<(), Clean
                 .map(|path| format!("cgroup {}", path.display())),
         );
     }
+    let mounts = mounts_below(dir);
+    if !mounts.is_empty() {
+        // What is mounted there may be somebody's, and would be emptied.
+        let mounts = mounts
+            .iter()
+            .map(|path| format!("mount {}", path.display()));
+        return Err(CleanError::Left {
+            dir: dir.to_owned(),
+            left: mounts.chain(left).collect(),
+        });
+    }
     let removed = match fs_err::remove_dir_all(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

@@ -2,6 +2,8 @@
 //!
 //! Owns the list. Never removes anything: what a test left is the test's fault.
 
+use std::collections::BTreeSet;
+
 use pika_incus::types::Config;
 use pika_incus::{Client, Error, Filter, OperationStatus};
 
@@ -20,8 +22,7 @@ pub async fn left_of(client: &Client, owner: &str, prefix: &str) -> Result<Vec<S
     let ours = |name: &str, config: &Config| {
         config.values().any(|value| value == owner) || name.starts_with(prefix)
     };
-    let mut left = Vec::new();
-    let mut instances = Vec::new();
+    let (mut left, mut instances) = (Vec::new(), Vec::new());
     let everywhere = Filter {
         all_projects: true,
         ..Filter::all()
@@ -32,6 +33,23 @@ pub async fn left_of(client: &Client, owner: &str, prefix: &str) -> Result<Vec<S
             instances.push(instance.name);
         }
     }
+    for project in client.projects().await? {
+        let client = client.with_project(&project.name);
+        left.extend(left_in_project(&client, &ours, (prefix, &instances)).await?);
+    }
+    // A project without volumes or images of its own shows those of the default one.
+    let mut seen = BTreeSet::new();
+    left.retain(|thing| seen.insert(thing.clone()));
+    Ok(left)
+}
+
+/// Volumes, images and running operations that a project shows.
+async fn left_in_project(
+    client: &Client,
+    ours: impl Fn(&str, &Config) -> bool,
+    (prefix, instances): (&str, &[String]),
+) -> Result<Vec<String>, Error> {
+    let mut left = Vec::new();
     for pool in client.pools().await? {
         for volume in client.volumes(&pool.name).await? {
             if volume.kind == "custom" && ours(&volume.name, &volume.config) {
