@@ -197,9 +197,14 @@ impl<'a> Follow<'a> {
             instance: self.runtime.instance_name(),
             nonce: &self.nonce,
         };
+        if self.unreachable_since.is_some() {
+            // What was said meanwhile could not be heard.
+            self.progress.last_byte = Instant::now();
+        }
         let end = attach(run, ask, wait, self.limits, &mut self.progress, self.sink).await;
         if self.progress.received > before {
             (self.silent, self.short) = (0, 0);
+            self.unreachable_since = None;
         }
         match end {
             AttachEnd::Over(exec, words, result) => {
@@ -231,6 +236,7 @@ impl<'a> Follow<'a> {
             Attached::Record(record) => Next::Ended(record),
             Attached::Continue => {
                 self.silent = 0;
+                self.unreachable_since = None;
                 Next::Again
             }
             Attached::Short(record) => {
@@ -302,7 +308,6 @@ impl<'a> Follow<'a> {
             Err(error) => return self.unreachable(error.kind(), chain(&error)).await,
         };
         if self.unreachable_since.take().is_some() {
-            // What was said meanwhile could not be heard.
             self.progress.last_byte = Instant::now();
         }
         let changing_since = self.changing_since.take();
