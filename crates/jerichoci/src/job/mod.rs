@@ -8,6 +8,8 @@ mod error;
 mod optional;
 mod quote;
 mod role;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -28,6 +28,7 @@ mod reports;
 mod retention;
 mod store;
 mod types;
+mod waits;
 
 pub use atomic::{ReadJsonError, WriteJsonError};
 pub(crate) use atomic::{read_json, write_json};
@@ -44,3 +45,4 @@ pub use types::{
     PayloadVolumeRecord, RUN_RECORD_SCHEMA_VERSION, RefusedArtifact, Removal, RemovalRecord,
     RunRecord, RunState, RuntimeRecord, SelectionRecord, SourceRecord, Timings,
 };
+pub use waits::{Span, Wait, waits};

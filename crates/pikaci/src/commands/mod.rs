@@ -19,6 +19,7 @@ pub(crate) mod run;
 mod selection;
 pub(crate) mod shell;
 pub(crate) mod status;
+mod waits;
 pub(crate) mod why;
 
 pub(crate) use selection::base_text;

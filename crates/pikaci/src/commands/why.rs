@@ -7,7 +7,7 @@ use jerichoci::logs::{ERROR_LINES_MAX, first_error_lines};
 use jerichoci::outcome::JobOutcome;
 use jerichoci::record::{
     JobRecord, JobResult, NotSelected, Removal, RemovalRecord, ReportsRecord, RunDir, RunRecord,
-    RunState,
+    RunState, Wait,
 };
 use jerichoci::select::Cause;
 use jiff::Timestamp;
@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::payloads::{self, Taken};
 use super::selection::base_text;
-use super::{print_json, write_out};
+use super::{print_json, waits, write_out};
 use crate::cli::{Global, Output, WhyArguments};
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};
@@ -40,6 +40,9 @@ struct Story<'a> {
     /// Payloads that it takes, each with the lane that makes it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     inputs: Vec<Taken>,
+    /// What held it up before it began, one after the other.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    waits: Vec<Wait>,
     #[serde(skip_serializing_if = "Option::is_none")]
     job: Option<JobRecord>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,6 +96,7 @@ fn story<'a>(
         not_selected,
         outputs: Vec::new(),
         inputs: Vec::new(),
+        waits: Vec::new(),
         job: None,
         result: None,
         tests: None,
@@ -102,7 +106,8 @@ fn story<'a>(
     };
     // Only a name that the record has may become part of a path.
     if record.lanes.iter().any(|known| known == lane) {
-        let jobs = run.read_plan()?.map(|plan| plan.jobs).unwrap_or_default();
+        let plan = run.read_plan()?;
+        let jobs = plan.as_ref().map_or(&[][..], |plan| &plan.jobs);
         if let Some(spec) = jobs.iter().find(|job| job.lane == lane) {
             let makers = || jobs.iter().map(|job| (job.lane.as_str(), &job.outputs[..]));
             story.outputs.clone_from(&spec.outputs);
@@ -111,6 +116,13 @@ fn story<'a>(
         let job = run.job(lane);
         story.job = job.read_record()?;
         story.result = job.read_result()?;
+        let once = story
+            .result
+            .as_ref()
+            .is_none_or(|result| result.attempt == 1);
+        if let Some(plan) = plan.as_ref().filter(|_| once) {
+            story.waits = waits::of_lane(run, record, plan, lane)?;
+        }
         story.tests = job.read_reports()?;
         story.removal = job.read_removal()?;
         let ended_badly = |result: &JobResult| !result.outcome.is_passed();
@@ -152,7 +164,8 @@ fn sentences(record: &RunRecord, story: &Story<'_>) -> Vec<String> {
     sentences.extend(about.map(|words| format!("It {words}.")));
     match (&story.job, &story.result) {
         (None, None) if record.state == RunState::Running => {
-            sentences.push("It has not been taken up yet: it waits for its turn.".to_owned());
+            sentences.push("It has not been taken up yet.".to_owned());
+            sentences.extend(waits::words(&story.waits, record.started_at));
         }
         (None, None) if record.verdict.is_none() => sentences.push(format!(
             "It has not been taken up: the run was interrupted, and `pikaci resume {}` goes on with it.",
@@ -166,6 +179,7 @@ fn sentences(record: &RunRecord, story: &Story<'_>) -> Vec<String> {
                 clock(job.started_at),
                 between(record.started_at, job.started_at)
             ));
+            sentences.extend(waits::words(&story.waits, record.started_at));
             match result {
                 None => sentences.push("It has not ended yet.".to_owned()),
                 Some(result) => sentences.extend([took(job, result), ended(result)]),
