@@ -26,6 +26,15 @@ pub struct Problem {
     width: usize,
 }
 
+/// A line as it may be written to a terminal, every character in its column.
+fn shown(line: &str) -> String {
+    let safe = |c: char| match c.is_control() && c != '\t' {
+        true => char::REPLACEMENT_CHARACTER,
+        false => c,
+    };
+    line.chars().take(SHOWN_LINE_CHARS_MAX).map(safe).collect()
+}
+
 impl Problem {
     /// A problem at the byte range `span` of `source`. A span past the end counts as the end.
     pub(crate) fn at(source: &str, span: Range<usize>, message: impl Into<String>) -> Self {
@@ -39,9 +48,11 @@ impl Problem {
         Self {
             line: source[..start].matches('\n').count() + 1,
             column: source[line_start..start].chars().count() + 1,
-            message: message.into(),
+            message: message
+                .into()
+                .replace(|c: char| c.is_control() && c != '\n', "\u{fffd}"),
             help: None,
-            source_line: source_line.chars().take(SHOWN_LINE_CHARS_MAX).collect(),
+            source_line: shown(source_line),
             width: source[start..end.min(line_end).max(start)]
                 .chars()
                 .count()

@@ -15,6 +15,8 @@ pub const ERROR_LINES_MAX: usize = 8;
 const ERROR_LINE_CHARS_MAX: usize = 1000;
 /// How much of a log's end is searched for the first error.
 const SEARCHED_BYTES: u64 = 256 * 1024;
+/// Most bytes of one turn, so that a lane that never stops writing leaves room for the others.
+const TURN_BYTES_MAX: u64 = 8 * 1024 * 1024;
 const READ_BYTES: usize = 64 * 1024;
 
 /// Follows a log file from a byte on, line by line. Each call of [`LogFollower::read_lines`] takes in what
@@ -36,11 +38,20 @@ impl LogFollower {
         }
     }
 
-    /// Gives every line that is complete by now to `take`, without its newline. A line that is longer
+    /// Gives the lines that are complete by now to `take`, without their newlines: of a log that grows faster than it is
+    /// shown not all in one turn. A line that is longer
     /// than [`LINE_BYTES_MAX`] comes in pieces.
     pub fn read_lines(&mut self, mut take: impl FnMut(&[u8])) -> std::io::Result<()> {
+        self.read_lines_up_to(TURN_BYTES_MAX, &mut take)
+    }
+
+    fn read_lines_up_to(
+        &mut self,
+        bytes_max: u64,
+        take: &mut impl FnMut(&[u8]),
+    ) -> std::io::Result<()> {
         let mut partial = std::mem::take(&mut self.partial);
-        let read = self.read_bytes(|bytes| {
+        let read = self.read_up_to(bytes_max, |bytes| {
             for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
                 partial.extend_from_slice(piece);
                 let is_line = partial.last() == Some(&b'\n');
@@ -58,7 +69,11 @@ impl LogFollower {
     }
 
     /// Gives what came since the last call to `take`, as it is.
-    pub fn read_bytes(&mut self, mut take: impl FnMut(&[u8])) -> std::io::Result<()> {
+    pub fn read_bytes(&mut self, take: impl FnMut(&[u8])) -> std::io::Result<()> {
+        self.read_up_to(u64::MAX, take)
+    }
+
+    fn read_up_to(&mut self, bytes_max: u64, mut take: impl FnMut(&[u8])) -> std::io::Result<()> {
         let file = match &mut self.file {
             Some(file) => file,
             None => match File::open(&self.path) {
@@ -68,12 +83,17 @@ impl LogFollower {
             },
         };
         let mut buffer = vec![0; READ_BYTES];
-        loop {
+        let mut taken = 0;
+        while taken < bytes_max {
             match file.read(&mut buffer)? {
-                0 => return Ok(()),
-                count => take(&buffer[..count]),
+                0 => break,
+                count => {
+                    taken += count as u64;
+                    take(&buffer[..count]);
+                }
             }
         }
+        Ok(())
     }
 
     /// The beginning of a line whose end has not come yet.
@@ -83,7 +103,7 @@ impl LogFollower {
 
     /// Gives what is left after the last newline, once nothing more can come.
     pub fn finish(&mut self, mut take: impl FnMut(&[u8])) -> std::io::Result<()> {
-        self.read_lines(&mut take)?;
+        self.read_lines_up_to(u64::MAX, &mut take)?;
         if !self.partial.is_empty() {
             take(&std::mem::take(&mut self.partial));
         }
@@ -320,5 +340,19 @@ mod tests {
             let shown = printable(&line, false);
             proptest::prop_assert!(!shown.contains(|c: char| c.is_control() && c != '\t'));
         }
+    }
+
+    #[test]
+    fn a_log_that_grows_fast_leaves_room_for_others_and_ends_whole() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("log");
+        let lines = 2 * TURN_BYTES_MAX as usize / 8;
+        std::fs::write(&path, b"1234567\n".repeat(lines)).expect("written");
+        let mut follower = LogFollower::new(path);
+        let mut seen = 0;
+        follower.read_lines(|_| seen += 1).expect("read");
+        assert!(seen > 0 && seen < lines, "{seen} of {lines}");
+        follower.finish(|_| seen += 1).expect("read");
+        assert_eq!(seen, lines);
     }
 }

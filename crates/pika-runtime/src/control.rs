@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use pika_incus::{ErrorKind, ExecRequest, ExecSession, StateChange, WaitError};
+use pika_incus::{
+    CaptureLimits, ErrorKind, ExecOutput, ExecRequest, ExecSession, StateChange, WaitError,
+};
 
 use crate::id::RuntimeId;
 use crate::observe::{InstanceSeen, LookError, OursSeen, Power};
@@ -75,6 +77,25 @@ impl Runtimes {
         let client = self.client(id.project());
         let session = client.exec(id.instance_name(), request).await;
         session.map_err(|error| failed(id, "entered", chain(&error)))
+    }
+
+    /// Runs a command in a runtime's guest and takes in what it says, at most `limits` of it and for `limit`. No verdict
+    /// ever comes from it.
+    ///
+    /// # Errors
+    /// As [`Runtimes::enter`], and when the command is not over in time.
+    pub async fn ask(
+        &self,
+        id: &RuntimeId,
+        request: &ExecRequest,
+        limits: CaptureLimits,
+        limit: Duration,
+    ) -> Result<ExecOutput, ControlError> {
+        self.ours(id).await?;
+        let client = self.client(id.project());
+        let said = client.exec_capture(id.instance_name(), request, limits, limit);
+        said.await
+            .map_err(|error| failed(id, "asked", chain(&error)))
     }
 
     /// Stops a runtime: asks the guest for `grace`, then ends it. One that is stopped stays so.

@@ -43,8 +43,7 @@ impl Context {
 
     /// The repository's lanes.
     pub(crate) fn lanes(&self) -> Result<LanesFile, CommandError> {
-        let path = self.repository.root().join(LANES_FILE_PATH);
-        let source = read_text(&path).map_err(|error| {
+        let source = read_lanes(self.repository.root()).map_err(|error| {
             let missing = error.kind() == std::io::ErrorKind::NotFound;
             let refused = CommandError::new(
                 Exit::Usage,
@@ -99,7 +98,7 @@ impl Context {
         let (events, _unheard) = mpsc::unbounded_channel::<RunEvent>();
         match self.engine.recover(Timestamp::now(), &events).await {
             Ok(recovered) => recovered.iter().for_each(talk::recovered),
-            Err(error) => talk::warn(&jerichoci::engine::chain(&error)),
+            Err(error) => return talk::warn(&jerichoci::engine::chain(&error)),
         }
         self.settle_shells().await;
     }
@@ -160,11 +159,34 @@ fn socket(global: &Global, operator: &OperatorConfig, config: Option<&Path>) -> 
 
 /// Reads a text of bounded size.
 fn read_text(path: &Path) -> std::io::Result<String> {
+    read_bounded(std::fs::File::open(path)?)
+}
+
+fn read_bounded(file: std::fs::File) -> std::io::Result<String> {
     use std::io::Read;
     let mut source = String::new();
     let limit = LANES_FILE_BYTES_MAX as u64 + 1;
-    std::fs::File::open(path)?
-        .take(limit)
-        .read_to_string(&mut source)?;
+    file.take(limit).read_to_string(&mut source)?;
     Ok(source)
+}
+
+/// Reads the lanes file of the work tree at `root`. Who wrote the repository may be anybody: no link leads to a file
+/// elsewhere, whose lines would be told as errors, and nothing that isn't a file is waited for.
+fn read_lanes(root: &Path) -> std::io::Result<String> {
+    use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(CWD, root, directory, Mode::empty())?;
+    let how = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let opened = openat2(root, LANES_FILE_PATH, how, Mode::empty(), beneath);
+    let file = std::fs::File::from(opened.map_err(|error| match error {
+        rustix::io::Errno::LOOP => std::io::Error::other(
+            "a symbolic link leads to it; lanes are read from the repository's own file",
+        ),
+        other => other.into(),
+    })?);
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is no regular file"));
+    }
+    read_bounded(file)
 }

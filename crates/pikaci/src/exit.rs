@@ -54,7 +54,8 @@ impl Exit {
             RunVerdict::Passed | RunVerdict::Infrastructure => Self::Infrastructure,
             RunVerdict::Failed => Self::Failed,
             RunVerdict::TimedOut => Self::TimedOut,
-            RunVerdict::NothingRan => Self::NothingRan,
+            RunVerdict::NothingRan if summary.troubles.is_empty() => Self::NothingRan,
+            RunVerdict::NothingRan => Self::Infrastructure,
             RunVerdict::Cancelled => Self::Cancelled,
         }
     }

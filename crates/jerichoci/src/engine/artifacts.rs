@@ -59,7 +59,6 @@ pub(super) async fn collect(
     let (dir, globs) = (dir.clone(), job.reports.clone());
     blocking(move || {
         dir.take_in_artifacts(&incoming)?;
-        dir.write_artifacts(&artifacts)?;
         let reports = if globs.is_empty() {
             None
         } else {
@@ -67,6 +66,8 @@ pub(super) async fn collect(
             dir.write_reports(&reports)?;
             Some(reports)
         };
+        // The last, as it says that everything is taken in.
+        dir.write_artifacts(&artifacts)?;
         Ok(Output { artifacts, reports })
     })
     .await

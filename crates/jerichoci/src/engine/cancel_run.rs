@@ -86,6 +86,7 @@ impl Engine {
         level: CancelLevel,
         events: &UnboundedSender<RunEvent>,
     ) -> Result<Cancelled, EngineError> {
+        self.refuse_tracked_store().await?;
         let run_id = run.id.clone();
         let give_up = Instant::now() + HOLDER_LIMIT;
         loop {

@@ -31,6 +31,7 @@ impl Dispatcher<'_> {
         };
         // Nothing that can't be written keeps the removals from being waited for.
         let wrote = blocking(write).await;
+        let is_written = wrote.is_ok();
         self.troubles
             .extend(wrote.err().map(|error| super::chain(&error)));
         self.events.send(RunEvent::Verdict { verdict }).ok();
@@ -44,7 +45,9 @@ impl Dispatcher<'_> {
             Err(error) => self.troubles.push(error.to_string()),
         }
         let dir = &self.run.live.dir;
-        let settled = (dir.is_clean()).and_then(|is_clean| match is_clean && no_payload_is_left {
+        // A run that does not say what it came to is closed by the next command.
+        let nothing_to_do = no_payload_is_left && is_written;
+        let settled = (dir.is_clean()).and_then(|is_clean| match is_clean && nothing_to_do {
             true => self.engine.store.settle(&dir.id),
             false => Ok(()),
         });

@@ -5,6 +5,7 @@
 //! always thrown away. Its record is kept apart from those of runs, and goes with it. Never knows a terminal.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ use crate::record::{JobDir, Removal, RunDir, RunLock, RunPlan, RunRecord, Select
 const HOLDER: &str = r"env -0; printf '\0'; exec sleep infinity";
 /// What the holder's log ends with: no entry of an environment is empty.
 const ENVIRONMENT_END: &[u8] = b"\0\0";
+/// Largest environment that is taken; a lane's own variables may have anything else said before it.
+const ENVIRONMENT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// How often the holder's log is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// What the holder's own shell put there.
@@ -166,6 +169,10 @@ impl Engine {
         events: &UnboundedSender<RunEvent>,
     ) -> Result<Vec<Recovered>, EngineError> {
         let store = self.store.for_shells();
+        if store.unsettled()?.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.refuse_tracked_store().await?;
         let recovered = recover::recover(&self.runtimes, &store, Timestamp::MAX, events).await?;
         for run in recovered.iter().filter(|run| run.left.is_empty()) {
             store.forget(&run.run_id)?;
@@ -176,7 +183,7 @@ impl Engine {
 
 /// The job with the holder's command in place of its own.
 fn holder(mut job: JobSpec, time: Duration) -> JobSpec {
-    job.command = ["bash", "-c", HOLDER].map(str::to_owned).to_vec();
+    job.command = ["sh", "-c", HOLDER].map(str::to_owned).to_vec();
     job.timeout = time;
     job.retry = 0;
     job.artifacts.clear();
@@ -334,7 +341,11 @@ impl Waiting {
 
 /// The environment that the holder told, once it told all of it.
 fn environment(log: &Path) -> Option<BTreeMap<String, String>> {
-    let bytes = std::fs::read(log).ok()?;
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(log).ok()?;
+    file.take(ENVIRONMENT_BYTES_MAX)
+        .read_to_end(&mut bytes)
+        .ok()?;
     parse_environment(&bytes)
 }
 

@@ -52,7 +52,7 @@ pub use verdict::chain;
 use crate::cache::CacheError;
 use crate::git::{GitError, Repository};
 use crate::operator::OperatorConfig;
-use crate::record::{RunStore, StoreError};
+use crate::record::{RunStore, STORE_DIR, StoreError};
 use crate::snapshot::SnapshotError;
 
 /// Why a run did not come to a verdict, or could not begin.
@@ -195,12 +195,26 @@ impl Engine {
         Ok(!self.store.unsettled()?.is_empty() || !shells.unsettled()?.is_empty())
     }
 
+    /// Refuses to act on records that come with the repository: whoever can push decides what is in them.
+    pub(crate) async fn refuse_tracked_store(&self) -> Result<(), EngineError> {
+        let repository = self.repository.clone();
+        let asked = tokio::task::spawn_blocking(move || repository.tracks(STORE_DIR));
+        let is_tracked = asked.await.map_err(|error| EngineError::TaskLost {
+            why: error.to_string(),
+        })??;
+        match is_tracked {
+            true => Err(ResumeError::Tracked.into()),
+            false => Ok(()),
+        }
+    }
+
     /// Marks runs whose process died, offers those that can be taken up, and removes what the others left.
     pub async fn recover(
         &self,
         now: Timestamp,
         events: &UnboundedSender<RunEvent>,
     ) -> Result<Vec<Recovered>, EngineError> {
+        self.refuse_tracked_store().await?;
         recover::recover(&self.runtimes, &self.store, now, events).await
     }
 }

@@ -31,6 +31,7 @@ fn run() -> (tempfile::TempDir, RunDir, RunLock) {
         lanes: vec!["a".into()],
         optional: Vec::new(),
         rerun_of: None,
+        not_begun: None,
         selection: SelectionRecord::default(),
     };
     let plan = RunPlan {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use pika_cloud::{IncusRuntimePlan, RuntimeMount};
-use pika_runtime::incus::{CaptureLimits, Client, ExecOutput, ExecRequest};
+use pika_runtime::incus::{CaptureLimits, ExecOutput, ExecRequest};
 use pika_runtime::{Runtime, Runtimes, VolumeError, VolumeRemoved};
 use tokio::sync::oneshot;
 
@@ -20,10 +20,11 @@ use super::job_task::{JobTask, lease};
 use super::verdict::chain;
 use super::{Engine, EngineError};
 use crate::cache::payload::{
-    CHECK_SCRIPT, LINK_BYTES_MAX, PROBE_SCRIPT, PayloadError, PayloadStore, PayloadUse,
+    CHECK_SCRIPT, LINK_BYTES_MAX, PROBE_SCRIPT, Payload, PayloadError, PayloadStore, PayloadUse,
     RemovedPayload, StagedPrograms, judge_output, staged_environment,
 };
 use crate::job::JobSpec;
+use crate::logs::printable;
 use crate::outcome::JobOutcome;
 use crate::record::{JobRecord, PayloadVolumeRecord, Removal, RunDir, StoreError};
 
@@ -38,7 +39,6 @@ const LEASE_SLACK_SECS: i64 = 24 * 3600;
 #[derive(Debug, Clone)]
 pub(super) struct RunPayloads {
     store: PayloadStore,
-    client: Client,
     /// When a janitor may take what is made from now on.
     deadline: Timestamp,
 }
@@ -69,7 +69,6 @@ impl Engine {
         };
         Ok(Some(RunPayloads {
             store,
-            client: self.client.clone(),
             deadline: deadline(jobs, Timestamp::now()),
         }))
     }
@@ -168,17 +167,16 @@ impl JobTask {
         runtime: &Runtime,
         was_begun: bool,
     ) -> Result<BTreeMap<String, String>, JobOutcome> {
-        let payloads = self.payloads.as_ref();
-        let Some(payloads) = payloads.filter(|_| !self.job.inputs.is_empty()) else {
+        if self.payloads.is_none() || self.job.inputs.is_empty() {
             return Ok(BTreeMap::new());
-        };
+        }
         let question = Question {
             command: &["/bin/sh", "-c", PROBE_SCRIPT],
             stdout_max: CaptureLimits::default().stdout_max,
             limit: PROBE_LIMIT,
             unanswered: "guest_not_asked",
         };
-        match self.ask(payloads, runtime, &question).await {
+        match self.ask(runtime, &question).await {
             Ok(said) => {
                 let programs = StagedPrograms::told(&String::from_utf8_lossy(&said.stdout));
                 Ok(staged_environment(&programs, &self.job.env))
@@ -195,10 +193,9 @@ impl JobTask {
     /// Checks what a command that passed left for other jobs: while its guest is there, and before anybody is told that
     /// it passed.
     pub(super) async fn check_outputs(&self, runtime: &Runtime, followed: Followed) -> Followed {
-        let payloads = self.payloads.as_ref();
-        let Some(payloads) = payloads.filter(|_| followed.outcome.is_passed()) else {
+        if self.payloads.is_none() || !followed.outcome.is_passed() {
             return followed;
-        };
+        }
         for payload in &self.job.outputs {
             let question = Question {
                 command: &["/bin/sh", "-c", CHECK_SCRIPT, "sh", payload.guest_path()],
@@ -206,12 +203,10 @@ impl JobTask {
                 limit: CHECK_LIMIT,
                 unanswered: "output_not_checked",
             };
-            let outcome = match self.ask(payloads, runtime, &question).await {
-                Ok(said) => match judge_output(*payload, &said.stdout, !said.truncated) {
+            let outcome = match self.ask(runtime, &question).await {
+                Ok(said) => match judged(*payload, said).await {
                     Ok(()) => continue,
-                    Err(problem) => JobOutcome::OutputRefused {
-                        cause: format!("the payload `{payload}` can't be taken: {problem}"),
-                    },
+                    Err(outcome) => outcome,
                 },
                 Err(outcome) => outcome,
             };
@@ -225,11 +220,9 @@ impl JobTask {
 
     async fn ask(
         &self,
-        payloads: &RunPayloads,
         runtime: &Runtime,
         question: &Question<'_>,
     ) -> Result<ExecOutput, JobOutcome> {
-        let (client, name) = (&payloads.client, runtime.instance_name());
         let request = ExecRequest::new(question.command.iter().copied());
         let limits = CaptureLimits {
             stdout_max: question.stdout_max,
@@ -237,14 +230,14 @@ impl JobTask {
         };
         let mut cancel = self.cancel.clone();
         let said = tokio::select! {
-            said = client.exec_capture(name, &request, limits, question.limit) => said,
+            said = self.runtimes.ask(&runtime.id, &request, limits, question.limit) => said,
             () = cancel.reached(CancelLevel::Clean) => return Err(self.cancelled()),
         };
         let why = match said {
             Ok(said) if said.exit_code == 0 => return Ok(said),
             Ok(said) => {
-                let words = String::from_utf8_lossy(&said.stderr);
-                format!("the guest answered {}: {}", said.exit_code, words.trim())
+                let words = printable(said.stderr.trim_ascii(), false);
+                format!("the guest answered {}: {words}", said.exit_code)
             }
             Err(error) => chain(&error),
         };
@@ -270,6 +263,20 @@ impl JobTask {
         };
         (Some(ends), passed.then_some(heard))
     }
+}
+
+/// Judges what a guest said of an output. A hostile one takes a second to judge, which others need not wait for.
+async fn judged(payload: Payload, said: ExecOutput) -> Result<(), JobOutcome> {
+    let judging =
+        tokio::task::spawn_blocking(move || judge_output(payload, &said.stdout, !said.truncated));
+    let cause = match judging.await {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(problem)) => problem.to_string(),
+        Err(error) => error.to_string(),
+    };
+    Err(JobOutcome::OutputRefused {
+        cause: format!("the payload `{payload}` can't be taken: {cause}"),
+    })
 }
 
 /// Waits until others can take what a job made, or it is known that they can't. Nobody takes anything in a run that

@@ -74,41 +74,65 @@ pub(super) async fn recover(
 ) -> Result<Vec<Recovered>, EngineError> {
     let mut all = Vec::new();
     for run in store.unsettled()? {
-        let Some(lock) = try_lock(&run)? else {
-            continue;
-        };
-        let looking = run.clone();
-        let fate = blocking(move || fate(&looking, now)).await?;
-        let recovered = match fate {
-            Fate::Offered(until) => {
-                let marking = run.clone();
-                blocking(move || mark_interrupted(&marking)).await?;
-                Recovered {
-                    offered_until: Some(until),
+        match recover_run(runtimes, store, &run, now, events).await {
+            Ok(recovered) => all.extend(recovered),
+            // One that can't be read keeps no other one from being settled.
+            Err(error) => {
+                let why = super::chain(&error);
+                let unknown = ("an instance".to_owned(), Removal::Unknown { why });
+                all.push(Recovered {
+                    was_interrupted: false,
+                    left: vec![unknown],
                     ..Recovered::nothing(&run)
-                }
+                });
             }
-            Fate::Nothing => {
-                store.settle(&run.id)?;
-                Recovered::nothing(&run)
-            }
-            Fate::Over | Fate::Expired => {
-                let was_interrupted = matches!(fate, Fate::Expired);
-                if was_interrupted {
-                    let closing = run.clone();
-                    blocking(move || close(&closing, RunState::Interrupted, &interrupted)).await?;
-                }
-                let cleared = clear(runtimes, store, &run, events).await?;
-                Recovered {
-                    was_interrupted,
-                    ..cleared
-                }
-            }
-        };
-        drop(lock);
-        all.push(recovered);
+        }
     }
     Ok(all)
+}
+
+/// As [`recover`], of one run. `None` if a process drives it.
+async fn recover_run(
+    runtimes: &Runtimes,
+    store: &RunStore,
+    run: &RunDir,
+    now: Timestamp,
+    events: &UnboundedSender<RunEvent>,
+) -> Result<Option<Recovered>, EngineError> {
+    let Some(lock) = try_lock(run)? else {
+        return Ok(None);
+    };
+    let looking = run.clone();
+    let fate = blocking(move || fate(&looking, now)).await?;
+    let recovered = match fate {
+        Fate::Offered(until) => {
+            let marking = run.clone();
+            blocking(move || mark_interrupted(&marking)).await?;
+            Recovered {
+                offered_until: Some(until),
+                ..Recovered::nothing(run)
+            }
+        }
+        Fate::Nothing => {
+            store.settle(&run.id)?;
+            store.forget(&run.id)?;
+            Recovered::nothing(run)
+        }
+        Fate::Over | Fate::Expired => {
+            let was_interrupted = matches!(fate, Fate::Expired);
+            if was_interrupted {
+                let closing = run.clone();
+                blocking(move || close(&closing, RunState::Interrupted, &interrupted)).await?;
+            }
+            let cleared = clear(runtimes, store, run, events).await?;
+            Recovered {
+                was_interrupted,
+                ..cleared
+            }
+        }
+    };
+    drop(lock);
+    Ok(Some(recovered))
 }
 
 /// The run's lock if nobody drives it. A run whose folder was removed has none to take.
@@ -123,10 +147,8 @@ fn try_lock(run: &RunDir) -> Result<Option<crate::record::RunLock>, StoreError> 
 fn fate(run: &RunDir, now: Timestamp) -> Result<Fate, StoreError> {
     let record = match run.read() {
         Ok(record) => record,
-        // It died before its record was whole, so before anything was created.
-        Err(StoreError::Read(ReadJsonError::Missing { .. } | ReadJsonError::Malformed { .. })) => {
-            return Ok(Fate::Nothing);
-        }
+        // It died before it had a record, so before anything was created.
+        Err(StoreError::Read(ReadJsonError::Missing { .. })) => return Ok(Fate::Nothing),
         Err(error) => return Err(error),
     };
     if record.verdict.is_some() {

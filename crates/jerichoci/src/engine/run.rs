@@ -19,6 +19,7 @@ use crate::record::{
     JobResult, RUN_RECORD_SCHEMA_VERSION, RunDir, RunId, RunLock, RunPlan, RunRecord, RunState,
     SelectionRecord, SourceRecord,
 };
+use crate::snapshot::SnapshotError;
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -164,6 +165,7 @@ impl Engine {
                 lanes: request.jobs.iter().map(|job| job.lane.clone()).collect(),
                 optional: optional_lanes(&request.jobs).into_iter().collect(),
                 rerun_of: request.rerun_of,
+                not_begun: None,
                 selection: request.selection,
             };
             let plan = RunPlan {
@@ -189,7 +191,12 @@ impl Engine {
         error: EngineError,
     ) -> EngineError {
         record.state = RunState::Finished;
-        record.verdict = Some(RunVerdict::Infrastructure);
+        let refused = matches!(error, EngineError::Snapshot(SnapshotError::Secrets { .. }));
+        record.verdict = Some(match refused {
+            true => RunVerdict::NothingRan,
+            false => RunVerdict::Infrastructure,
+        });
+        record.not_begun = Some(super::chain(&error));
         record.finished_at = Some(Timestamp::now());
         let (store, run_id) = (self.store.clone(), record.run_id.clone());
         let noted = blocking(move || {

@@ -179,16 +179,20 @@ impl Schedule {
             self.set(index, State::Resting);
             return Some(doubled.min(REST_MAX));
         }
-        let passed = outcome.is_passed();
+        self.end(index, outcome.is_passed());
+        None
+    }
+
+    /// Ends a job, and the run early if the job's end asks for that.
+    fn end(&mut self, index: usize, passed: bool) {
         self.set(index, State::Ended { passed });
         let node = &self.nodes[index];
-        if !passed && !node.keep_going && !stopped {
+        if !passed && !node.keep_going && self.stopped.is_none() {
             self.stopped = Some(format!(
                 "lane `{}` did not pass, and the run stops at the first such lane",
                 node.lane
             ));
         }
-        None
     }
 
     /// Lets a job that rested wait for its next attempt. `false` if it has ended meanwhile, with its last attempt.
@@ -208,7 +212,7 @@ impl Schedule {
     /// Ends a job that rests with its last attempt.
     pub(crate) fn give_up(&mut self, index: usize) {
         if self.is_resting(index) {
-            self.set(index, State::Ended { passed: false });
+            self.end(index, false);
         }
     }
 

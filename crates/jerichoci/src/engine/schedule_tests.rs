@@ -176,6 +176,20 @@ fn what_waits_for_its_next_attempt_when_the_run_stops_is_not_called_skipped() {
 }
 
 #[test]
+fn a_job_that_is_given_up_stops_the_run_as_one_that_fails_does() {
+    let mut schedule = schedule(&["retry = 1\nkeep_going = false", ""], 1);
+    assert_eq!(schedule.next(), [Start(0, 1)]);
+    assert!(
+        schedule.ended(0, &failed()).is_some(),
+        "it may be tried again"
+    );
+    schedule.give_up(0);
+    let decisions = schedule.next();
+    assert!(matches!(decisions[..], [Skip(1, _)]), "{decisions:?}");
+    assert!(schedule.is_over());
+}
+
+#[test]
 fn nothing_is_tried_again_once_the_run_stops() {
     let mut schedule = schedule(&["retry = 5", "retry = 5"], 2);
     assert_eq!(schedule.next(), [Start(0, 1), Start(1, 1)]);

@@ -134,10 +134,44 @@ impl Checker<'_> {
         }
         self.link_payloads(section, &mut lanes, &payloads);
         self.needs(section, &lanes, &spans);
+        self.variants(section, &lanes, &spans);
         if self.problems.is_empty() {
             matrix::expand(lanes)
         } else {
             lanes
+        }
+    }
+
+    /// Refuses what would become too many lanes, or too many needs of lanes, before anything is made of it.
+    fn variants(
+        &mut self,
+        section: Section,
+        lanes: &[Lane],
+        spans: &[(Range<usize>, Vec<Range<usize>>)],
+    ) {
+        let counts: BTreeMap<&str, usize> = (lanes.iter())
+            .map(|lane| (lane.id.as_str(), matrix::count(&lane.matrix)))
+            .collect();
+        let count = |id: &str| counts.get(id).copied().unwrap_or(1);
+        let (mut all, mut needs) = (0usize, 0usize);
+        for (lane, (id_span, _)) in lanes.iter().zip(spans) {
+            let own = count(&lane.id);
+            let of_needs: usize = lane.needs.iter().map(|need| count(need)).sum();
+            all = all.saturating_add(own);
+            needs = needs.saturating_add(own.saturating_mul(of_needs));
+            let section = section.as_str();
+            let too_many = match (all > matrix::ALL_MAX, needs > matrix::NEEDS_MAX) {
+                (true, _) => format!(
+                    "with its variants there are more than {} {section} lanes",
+                    matrix::ALL_MAX
+                ),
+                (_, true) => format!(
+                    "with all variants, the {section} lanes up to this one need more than {} others together",
+                    matrix::NEEDS_MAX
+                ),
+                _ => continue,
+            };
+            return self.refuse(id_span.clone(), too_many);
         }
     }
 

@@ -9,6 +9,10 @@ use super::Lane;
 
 /// Most variants of one lane.
 pub(super) const VARIANTS_MAX: usize = 256;
+/// Most lanes of a section, variants counted one by one.
+pub(super) const ALL_MAX: usize = 20_000;
+/// Most needs of all of them together.
+pub(super) const NEEDS_MAX: usize = 1_000_000;
 /// Longest value, in bytes: values are part of folder names.
 pub(super) const VALUE_BYTES_MAX: usize = 40;
 /// Most names in one matrix.

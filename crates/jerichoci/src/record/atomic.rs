@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-/// Largest record that is read, in bytes.
-const RECORD_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Largest record that is read, in bytes, and so the largest that is written.
+const RECORD_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Why a record was not written.
 #[derive(Debug, Error)]
@@ -57,6 +57,13 @@ pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), Wri
         let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(dir)?;
         let mut text = serde_json::to_vec_pretty(value)?;
         text.push(b'\n');
+        if text.len() as u64 > RECORD_BYTES_MAX {
+            let what = format!(
+                "{} bytes are more than {RECORD_BYTES_MAX} allowed",
+                text.len()
+            );
+            return Err(std::io::Error::other(what));
+        }
         file.write_all(&text)?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)?;

@@ -1,6 +1,7 @@
 //! The directories of runs: making them, finding them, and what is still to be settled.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -111,10 +112,13 @@ impl RunStore {
             self.plain_directory(&dir)?;
         }
         let ignore = self.dir.join(".gitignore");
-        if !ignore.exists() {
-            std::fs::write(&ignore, "*\n").map_err(|source| io("write", &ignore, source))?;
+        // A link that somebody committed is not followed: what is there stays.
+        match File::create_new(&ignore) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            made => made
+                .and_then(|mut file| file.write_all(b"*\n"))
+                .map_err(|source| io("write", &ignore, source)),
         }
-        Ok(())
     }
 
     fn plain_directory(&self, dir: &Path) -> Result<(), StoreError> {
@@ -235,7 +239,10 @@ impl RunStore {
             path: self.runs_dir(),
         };
         let Some(wanted) = wanted.filter(|wanted| *wanted != "latest") else {
-            return runs.into_iter().next().ok_or_else(|| missing("yet"));
+            // One whose process died before it had a record never began.
+            let has_record = |run: &RunDir| run.dir.join("run.json").exists();
+            let newest = runs.into_iter().find(has_record);
+            return newest.ok_or_else(|| missing("yet"));
         };
         let fits =
             |run: &RunDir| run.id.as_str().starts_with(wanted) || run.id.as_str().ends_with(wanted);
@@ -247,6 +254,24 @@ impl RunStore {
                 wanted: wanted.to_owned(),
                 found: found.iter().take(5).map(|run| run.id.to_string()).collect(),
             }),
+        }
+    }
+}
+
+/// Refuses a record whose lanes are no names of folders: each becomes a part of a path.
+fn names_are_plain<'a>(
+    path: &Path,
+    lanes: impl IntoIterator<Item = &'a String>,
+) -> Result<(), StoreError> {
+    let is_plain = |lane: &&String| {
+        let bytes = lane.as_bytes();
+        !bytes.is_empty() && bytes[0] != b'.' && !bytes.iter().any(|byte| matches!(byte, b'/' | 0))
+    };
+    match lanes.into_iter().find(|lane| !is_plain(lane)) {
+        None => Ok(()),
+        Some(lane) => {
+            let what = format!("{lane:?} is no name of a lane");
+            Err(io("use", path, std::io::Error::other(what)))
         }
     }
 }
@@ -300,7 +325,11 @@ impl RunDir {
 
     /// Reads `plan.json`; a run of an earlier version has none.
     pub fn read_plan(&self) -> Result<Option<RunPlan>, StoreError> {
-        optional(read_json(&self.dir.join("plan.json")))
+        let path = self.dir.join("plan.json");
+        let plan: Option<RunPlan> = optional(read_json(&path))?;
+        let lanes = plan.iter().flat_map(|plan| &plan.jobs);
+        names_are_plain(&path, lanes.map(|job| &job.lane))?;
+        Ok(plan)
     }
 
     /// Writes `run.json`.
@@ -310,7 +339,10 @@ impl RunDir {
 
     /// Reads `run.json`.
     pub fn read(&self) -> Result<RunRecord, StoreError> {
-        Ok(read_json(&self.dir.join("run.json"))?)
+        let path = self.dir.join("run.json");
+        let record: RunRecord = read_json(&path)?;
+        names_are_plain(&path, &record.lanes)?;
+        Ok(record)
     }
 
     /// The folder of one job, made if it isn't there.

@@ -59,6 +59,9 @@ pub struct RunRecord {
     /// The run that this one is another go at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rerun_of: Option<RunId>,
+    /// Why no lane of it could be taken up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_begun: Option<String>,
     /// Why these lanes. Says nothing in a record that was made before selections were kept.
     #[serde(default)]
     pub selection: SelectionRecord,

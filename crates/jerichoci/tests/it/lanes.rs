@@ -386,3 +386,35 @@ fn whoever_takes_a_payload_needs_the_one_lane_that_makes_it() {
         assert!(text.contains(words), "{words}: {text}");
     }
 }
+
+/// `count` lanes of 256 variants each, every one with the needs that `needs` gives it.
+fn many_variants(count: usize, needs: impl Fn(usize) -> Vec<String>) -> String {
+    let values: Vec<String> = (0..256).map(|value| format!("\"{value}\"")).collect();
+    let values = values.join(", ");
+    let lanes = (0..count).map(|lane| {
+        format!(
+            "[[branch.lanes]]\nid = \"l{lane}\"\ncommand = [\"true\"]\nmatrix = {{ v = [{values}] }}\nneeds = {:?}\n",
+            needs(lane)
+        )
+    });
+    format!("version = 1\n{}", lanes.collect::<String>())
+}
+
+#[test]
+fn variants_that_multiply_are_refused_before_they_are_made() {
+    let all = refusal(&many_variants(100, |_| Vec::new()));
+    assert!(all.contains("more than 20000 branch lanes"), "{all}");
+    let before = |lane: usize| (0..lane).map(|before| format!("l{before}")).collect();
+    let needs = refusal(&many_variants(30, before));
+    assert!(needs.contains("need more than 1000000 others"), "{needs}");
+}
+
+#[test]
+fn what_is_shown_of_a_broken_file_can_not_move_the_cursor() {
+    let shown = refusal("version = 1\n\u{1b}]52;c;aGk=\u{7}\n");
+    assert!(
+        !shown.contains('\u{1b}') && !shown.contains('\u{7}'),
+        "{shown:?}"
+    );
+    assert!(shown.contains("]52;c;aGk="), "{shown}");
+}

@@ -24,6 +24,7 @@ fn record(chance: u32) -> RunRecord {
         section: jerichoci::lanes::Section::Branch,
         optional: Vec::new(),
         rerun_of: None,
+        not_begun: None,
         lanes: vec!["a".into()],
         selection: SelectionRecord::default(),
     }
@@ -160,6 +161,44 @@ fn a_store_that_a_branch_made_a_link_is_refused() {
             .next()
             .is_none()
     );
+}
+
+#[test]
+fn a_link_that_a_branch_put_in_the_store_is_not_written_through() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let target = dir.path().join("elsewhere");
+    let store_dir = dir.path().join("work/.pikaci");
+    std::fs::create_dir_all(&store_dir).expect("made");
+    std::os::unix::fs::symlink(&target, store_dir.join(".gitignore")).expect("linked");
+    RunStore::at(&dir.path().join("work"))
+        .prepare()
+        .expect("prepared");
+    assert!(!target.exists(), "nothing was written there");
+}
+
+#[test]
+fn lanes_that_are_no_names_of_folders_are_refused_when_a_record_is_read() {
+    let (_dir, store) = store();
+    for lane in ["/etc", "../a", "a/b", ".git", ""] {
+        let written = RunRecord {
+            lanes: vec!["a".into(), lane.into()],
+            ..record(7)
+        };
+        let (run, _lock) = store.create_run(&written, &plan()).expect("made");
+        let error = run.read().expect_err("refused");
+        let text = jerichoci::engine::chain(&error);
+        assert!(text.contains("is no name of a lane"), "{text}");
+        std::fs::remove_dir_all(run.dir()).expect("removed");
+    }
+}
+
+#[test]
+fn the_newest_run_is_one_that_has_a_record() {
+    let (_dir, store) = store();
+    let (begun, _lock) = store.create_run(&record(1), &plan()).expect("made");
+    let (cut_off, _lock) = store.create_run(&record(2), &plan()).expect("made");
+    std::fs::remove_file(cut_off.dir().join("run.json")).expect("removed");
+    assert_eq!(store.find(None).expect("found").id, begun.id);
 }
 
 #[test]

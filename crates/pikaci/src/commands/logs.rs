@@ -1,10 +1,11 @@
 //! `pikaci logs`
 
+use std::collections::BTreeMap;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::time::Duration;
 
 use jerichoci::logs::{LogFollower, printable};
-use jerichoci::record::{RunDir, StoreError};
+use jerichoci::record::{JobDir, JobResult, RunDir, StoreError};
 
 use crate::cli::{Global, LogsArguments};
 use crate::context::Context;
@@ -31,25 +32,22 @@ pub(crate) async fn logs(global: &Global, arguments: &LogsArguments) -> Result<E
         None => record.lanes,
     };
     let mut printer = Printer::new(&lanes);
-    let mut open: Vec<(String, LogFollower)> = lanes
-        .iter()
-        .map(|lane| (lane.clone(), LogFollower::new(run.job(lane).log_path())))
-        .collect();
+    let mut open: Vec<Followed> = lanes.iter().map(|lane| Followed::new(&run, lane)).collect();
+    let retries = retries(&run)?;
     let mut found = false;
     while !open.is_empty() {
         let is_dead = arguments.follow && !run.is_driven()?;
         let mut still_open = Vec::new();
-        for (lane, mut follower) in open {
+        for mut followed in open {
             // Asked before reading, so that what is written in between is read too.
-            let is_over = !arguments.follow || is_dead || run.job(&lane).read_result()?.is_some();
-            let read = printer.take_in(&lane, &mut follower, is_over);
-            let path = run.job(&lane).log_path();
-            read.map_err(|error| {
+            let is_over = !arguments.follow || is_dead || followed.is_over(&retries)?;
+            let path = followed.job.log_path();
+            followed.read(&mut printer, is_over).map_err(|error| {
                 CommandError::infrastructure(&format!("{} can't be read", path.display()), &error)
             })?;
             found |= path.exists();
             if !is_over {
-                still_open.push((lane, follower));
+                still_open.push(followed);
             }
         }
         open = still_open;
@@ -64,6 +62,54 @@ pub(crate) async fn logs(global: &Global, arguments: &LogsArguments) -> Result<E
         talk::note("no log: the lanes did not start");
     }
     Ok(Exit::Passed)
+}
+
+/// How often each lane may be tried again.
+fn retries(run: &RunDir) -> Result<BTreeMap<String, u32>, StoreError> {
+    let jobs = run.read_plan()?.map(|plan| plan.jobs).unwrap_or_default();
+    Ok(jobs.into_iter().map(|job| (job.lane, job.retry)).collect())
+}
+
+/// The log of one lane, from its first byte that is shown to its last attempt's last.
+struct Followed {
+    job: JobDir,
+    follower: LogFollower,
+    attempt: Option<u32>,
+}
+
+impl Followed {
+    fn new(run: &RunDir, lane: &str) -> Self {
+        let job = run.job(lane);
+        Self {
+            follower: LogFollower::new(job.log_path()),
+            job,
+            attempt: None,
+        }
+    }
+
+    /// Whether no further attempt can come.
+    fn is_over(&self, retries: &BTreeMap<String, u32>) -> Result<bool, StoreError> {
+        let retries = retries.get(&self.job.lane).copied().unwrap_or(0);
+        let is_last = |result: JobResult| {
+            let never_began = result.attempt == 0;
+            never_began || result.outcome.is_passed() || result.attempt > retries
+        };
+        Ok(self.job.read_result()?.is_some_and(is_last))
+    }
+
+    fn read(&mut self, printer: &mut Printer, is_over: bool) -> std::io::Result<()> {
+        let attempt = self.job.read_record().ok().flatten();
+        let attempt = attempt.map(|record| record.attempt);
+        if attempt.is_some() && attempt != self.attempt {
+            if self.attempt.is_some() {
+                // What is left of the one before; its file has another name by now.
+                printer.take_in(&self.job.lane, &mut self.follower, true)?;
+                self.follower = LogFollower::new(self.job.log_path());
+            }
+            self.attempt = attempt;
+        }
+        printer.take_in(&self.job.lane, &mut self.follower, is_over)
+    }
 }
 
 /// `logs RUN LANE`, `logs RUN`, `logs LANE`, `logs`.

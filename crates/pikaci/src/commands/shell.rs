@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use jerichoci::engine::{
     CancelLevel, CancelSource, Engine, EngineError, Entry, ExecSession, HoldEnd, HoldRequest,
+    RunEvent,
 };
 use jerichoci::job::JobSpec;
 use jerichoci::lanes::{LANE_TIMEOUT_MAX, Section, parse_duration};
@@ -46,8 +47,15 @@ pub(crate) async fn shell(
     };
     let (source, cancel) = CancelSource::new("a signal");
     let (ready, entry) = oneshot::channel();
-    // What a held instance tells is of no use to whoever works in it.
-    let (events, _unheard) = mpsc::unbounded_channel();
+    // What a held instance tells is of no use to whoever works in it, but why there is none yet.
+    let (events, mut heard) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(event) = heard.recv().await {
+            if let RunEvent::Note { text } = event {
+                talk::note(&text);
+            }
+        }
+    });
     let engine = context.engine.clone();
     let mut holding =
         tokio::spawn(async move { engine.hold(request, events, cancel, ready).await });

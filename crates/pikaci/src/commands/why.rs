@@ -171,7 +171,10 @@ fn sentences(record: &RunRecord, story: &Story<'_>) -> Vec<String> {
             "It has not been taken up: the run was interrupted, and `pikaci resume {}` goes on with it.",
             record.run_id
         )),
-        (None, None) => sentences.push("It never was taken up, and has no result.".to_owned()),
+        (None, None) => sentences.push(match &record.not_begun {
+            Some(why) => format!("It never was taken up, as the run could not begin: {why}."),
+            None => "It never was taken up, and has no result.".to_owned(),
+        }),
         (None, Some(result)) => sentences.push(format!("It did not run. {}", ended(result))),
         (Some(job), result) => {
             sentences.push(format!(

@@ -308,6 +308,9 @@ pub(crate) fn recorded(out: &mut impl Write, details: &RunDetails) -> std::io::R
         )?;
     }
     row("verdict", &style::paint(style, word))?;
+    if let Some(why) = &record.not_begun {
+        row("not begun", why)?;
+    }
     let began = record.started_at.strftime("%Y-%m-%d %H:%M:%S UTC");
     row("began", &began.to_string())?;
     if let Some(finished) = record.finished_at {
@@ -327,7 +330,7 @@ pub(crate) fn recorded(out: &mut impl Write, details: &RunDetails) -> std::io::R
     Ok(())
 }
 
-/// What stands for the commit where the record has none. It and the snapshot are noted together, when the run is over.
+/// What stands for the commit where the record has none. It and the snapshot are noted together, before the first job.
 pub(crate) fn no_head(record: &RunRecord) -> &'static str {
     match record.snapshot {
         Some(_) => "no commit",

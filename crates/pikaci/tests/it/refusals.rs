@@ -31,6 +31,71 @@ async fn a_broken_lanes_file_shows_its_line() {
 }
 
 #[tokio::test]
+async fn a_lanes_file_that_leads_elsewhere_is_not_read() {
+    let tree = without_daemon(&lane("one", "true", ""));
+    let lanes = tree.root().join("ci/forge-lanes.toml");
+    let elsewhere = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(elsewhere.path(), "secret of the host\n").expect("written");
+    std::fs::remove_file(&lanes).expect("removed");
+    std::os::unix::fs::symlink(elsewhere.path(), &lanes).expect("linked");
+    let linked = tree.run(&["lanes"]).await;
+    linked.assert_code(2);
+    assert!(
+        linked.stderr.contains("a symbolic link leads to it") && !linked.stderr.contains("secret"),
+        "{}",
+        linked.stderr
+    );
+    std::fs::remove_file(&lanes).expect("removed");
+    let made = std::process::Command::new("mkfifo").arg(&lanes).status();
+    assert!(made.expect("mkfifo runs").success());
+    let fifo = tree.run(&["lanes"]).await;
+    fifo.assert_code(2);
+    assert!(fifo.stderr.contains("no regular file"), "{}", fifo.stderr);
+}
+
+/// A branch can commit anything, records of runs included.
+#[tokio::test]
+async fn records_that_come_with_a_branch_are_not_acted_on() {
+    let tree = without_daemon(&lane("one", "true", ""));
+    let id = "20200101-000000-aaaaaa";
+    let store = tree.root().join(".pikaci");
+    let elsewhere = tree.root().join("made-by-the-branch");
+    std::fs::create_dir_all(store.join("runs").join(id)).expect("made");
+    std::fs::create_dir_all(store.join("pending")).expect("made");
+    std::fs::write(store.join("pending").join(id), "").expect("written");
+    let record = serde_json::json!({
+        "schema_version": 1, "run_id": id, "state": "running",
+        "started_at": "2020-01-01T00:00:00Z", "owner": "o", "section": "branch",
+        "lanes": [elsewhere],
+    });
+    std::fs::write(
+        store.join("runs").join(id).join("run.json"),
+        record.to_string(),
+    )
+    .expect("written");
+    tree.git(&["add", "-f", ".pikaci"]);
+    let listed = tree.run(&["list"]).await;
+    assert!(
+        listed.stderr.contains("git tracks files"),
+        "{}",
+        listed.stderr
+    );
+    // Also where they are not tracked, they are no way out of the store.
+    tree.git(&["rm", "-r", "-q", "--cached", ".pikaci"]);
+    let listed = tree.run(&["list"]).await;
+    assert!(
+        listed.stderr.contains("no name of a lane"),
+        "{}",
+        listed.stderr
+    );
+    assert!(!elsewhere.exists());
+    assert!(
+        store.join("pending").join(id).exists(),
+        "it is not taken for settled"
+    );
+}
+
+#[tokio::test]
 async fn usage_errors_exit_2_and_help_exits_0() {
     let tree = without_daemon(&lane("one", "true", ""));
     for arguments in [

@@ -53,6 +53,7 @@ pub(crate) fn write_run(tree: &Tree, selection: SelectionRecord) -> RunDir {
         section: Section::Branch,
         optional: Vec::new(),
         rerun_of: None,
+        not_begun: None,
         lanes: vec!["code".into(), "after".into()],
         selection,
     };

@@ -15,6 +15,8 @@ pub const OUTPUT_ENTRIES_MAX: u64 = 1_000_000;
 pub const LINK_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// As many links as a kernel follows.
 const HOPS_MAX: usize = 40;
+/// Most steps on the way along all links of a payload. Ordinary ones take a dozen each.
+const STEPS_MAX: u64 = 50_000_000;
 
 /// For `sh -c SCRIPT sh DIR`. Says, each ended by a NUL: the number of entries, their bytes, then for each thing that is
 /// neither file nor folder its type as `find` names it, its name, and what it points to.
@@ -62,6 +64,9 @@ pub enum OutputProblem {
     /// Its links can't all be looked at.
     #[error("its links take more than {LINK_BYTES_MAX} bytes to list")]
     TooManyLinks,
+    /// Its links lead over each other too often.
+    #[error("its links lead over so many others that they can't all be followed")]
+    Tangled,
     /// The guest said something else than what it was asked.
     #[error("the guest can't tell what it holds")]
     Unclear,
@@ -98,16 +103,20 @@ pub fn judge_output(payload: Payload, said: &[u8], is_whole: bool) -> Result<(),
         return Err(OutputProblem::TooManyLinks);
     }
     let root: Vec<&[u8]> = parts(payload.guest_path().as_bytes()).collect();
-    let out = links
-        .iter()
-        .find(|(name, _)| leads_out(&root, &links, name));
-    match out {
-        None => Ok(()),
-        Some((name, target)) => Err(OutputProblem::LeadsOut {
-            name: shown(name),
-            target: shown(target),
-        }),
+    let mut steps = STEPS_MAX;
+    for (name, target) in &links {
+        match leads_out(&root, &links, name, &mut steps) {
+            Some(false) => {}
+            Some(true) => {
+                return Err(OutputProblem::LeadsOut {
+                    name: shown(name),
+                    target: shown(target),
+                });
+            }
+            None => return Err(OutputProblem::Tangled),
+        }
     }
+    Ok(())
 }
 
 fn number(word: Option<&[u8]>) -> Option<u64> {
@@ -133,14 +142,22 @@ fn parts(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
 }
 
 /// Whether following a link leaves the payload at `root` on its way. One that goes round in circles leads nowhere.
-fn leads_out(root: &[&[u8]], links: &BTreeMap<Vec<u8>, &[u8]>, link: &[u8]) -> bool {
+///
+/// Costs no more than `steps` allows, all links together; `None` when they are used up.
+fn leads_out(
+    root: &[&[u8]],
+    links: &BTreeMap<Vec<u8>, &[u8]>,
+    link: &[u8],
+    steps: &mut u64,
+) -> Option<bool> {
     let mut open: Vec<&[u8]> = parts(link).rev().collect();
     let mut place: Vec<&[u8]> = Vec::new();
     let mut hops = 0;
     while let Some(part) = open.pop() {
+        *steps = steps.checked_sub(1 + place.len() as u64)?;
         if part == b".." {
             if place.pop().is_none() {
-                return true;
+                return Some(true);
             }
             continue;
         }
@@ -150,20 +167,20 @@ fn leads_out(root: &[&[u8]], links: &BTreeMap<Vec<u8>, &[u8]>, link: &[u8]) -> b
         };
         hops += 1;
         if hops > HOPS_MAX {
-            return false;
+            return Some(false);
         }
         place.pop();
-        let mut steps: Vec<&[u8]> = parts(target).collect();
+        let mut names: Vec<&[u8]> = parts(target).collect();
         if target.starts_with(b"/") {
-            let Some(below) = steps.strip_prefix(root) else {
-                return true;
+            let Some(below) = names.strip_prefix(root) else {
+                return Some(true);
             };
-            steps = below.to_vec();
+            names = below.to_vec();
             place.clear();
         }
-        open.extend(steps.into_iter().rev());
+        open.extend(names.into_iter().rev());
     }
-    false
+    Some(false)
 }
 
 #[cfg(test)]
@@ -225,6 +242,18 @@ mod tests {
         let flat = ["l", "a/flat", "/staged/linux-rust/workspace-deps"];
         assert!(leads("l", "a/flat/..", &[flat]), "by words it would be a");
         assert!(!leads("l", "m", &[["l", "m", "l"]]), "a circle");
+    }
+
+    #[test]
+    fn links_that_cost_too_much_to_follow_are_refused() {
+        let far = "a/".repeat(2000) + &"../".repeat(2000);
+        let mut said = "9\09\0".to_owned();
+        for link in 0..400 {
+            let next = (link + 1) % 400;
+            said.push_str(&format!("l\0l{link}\0{far}l{next}\0"));
+        }
+        let judged = judge_output(Payload::WorkspaceDeps, said.as_bytes(), true);
+        assert_eq!(judged, Err(OutputProblem::Tangled));
     }
 
     #[test]
