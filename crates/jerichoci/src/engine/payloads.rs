@@ -372,7 +372,8 @@ pub(super) async fn remove_left(
         match store.remove_run(&run.id).await {
             Ok(removed) => left.extend(removed.into_iter().filter_map(|one| {
                 let why = left_behind(&one)?;
-                Some((one.volume, Removal::Unknown { why }))
+                let volume = format!("volume {}", one.volume);
+                Some((volume, Removal::Unknown { why }))
             })),
             Err(error) => {
                 let why = chain(&error);

@@ -37,7 +37,7 @@ pub struct Recovered {
     pub offered_until: Option<Timestamp>,
     /// Instances that were still there and are gone now.
     pub removed: usize,
-    /// What is still there, or may be: instance and why.
+    /// What is still there, or may be, in words, and why.
     pub left: Vec<(String, Removal)>,
 }
 
@@ -284,7 +284,7 @@ async fn remove_leftovers(
         let (runtimes, events) = (runtimes.clone(), events.clone());
         removals.spawn(async move {
             let removal = remove_leftover(runtimes, &record, job, events).await;
-            (record.instance_name, removal)
+            (format!("instance {}", record.instance_name), removal)
         });
     }
     while let Some(ended) = removals.join_next().await {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use pika_cloud::ResolvedPlan;
+use pika_cloud::labels::LABEL_DEADLINE;
 use pika_incus::{Client, ErrorKind, OperationHandle, OperationId, StateChange, WaitError};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -314,16 +315,33 @@ impl<'a> Rounds<'a> {
         }
     }
 
+    /// Makes the lease the one that is asked for now, which on an instance that was there may be another one.
+    async fn move_lease(&self, present: Option<&str>) -> Result<(), Failed> {
+        let config = self.wanted.create_body.get("config");
+        let wanted = config.and_then(|config| config.get(LABEL_DEADLINE)?.as_str());
+        if present == wanted {
+            return Ok(());
+        }
+        // An empty value removes a key.
+        let config = serde_json::json!({ LABEL_DEADLINE: wanted.unwrap_or_default() });
+        let body = serde_json::json!({ "config": config });
+        Ok(self
+            .client
+            .patch_instance(self.id.instance_name(), &body)
+            .await?)
+    }
+
     /// Has the runner wait, which runs nothing, whosever the instance is; then looks at the instance.
     async fn confirm(&mut self) -> Result<(), Failed> {
         let runner = self.runner.take();
         // The daemon takes tens of milliseconds to execute it; the look takes place in them.
         self.have_runner_wait(runner).await;
         let instance = self.client.instance(self.id.instance_name()).await?.value;
+        let lease = instance.config.get(LABEL_DEADLINE).cloned();
         match self.runtimes.classify(&self.id, instance, &[]) {
             InstanceSeen::Ours(ours) if ours.power == Power::Running => {
                 self.started_at = ours.started_at;
-                Ok(())
+                self.move_lease(lease.as_deref()).await
             }
             InstanceSeen::Ours(ours) => Err(Failed::Refused(format!(
                 "the instance is {:?}, not running",

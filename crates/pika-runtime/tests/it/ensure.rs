@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use pika_cloud::labels::LABEL_OWNER;
+use pika_cloud::Ownership;
+use pika_cloud::labels::{LABEL_DEADLINE, LABEL_OWNER};
 use pika_incus::{InstanceStatus, StateChange};
 use pika_runtime::{
     EnsureError, EnsureStep, RuntimeId, StepHook, StepMoment, StepPoint, StepVerdict,
@@ -23,6 +24,30 @@ async fn a_second_ensure_adopts_what_the_first_made() {
     let second = stage.ensure(&plan).await;
     assert_eq!(first, second);
     stage.destroy(&first).await;
+}
+
+#[tokio::test]
+async fn each_ensure_moves_the_lease() {
+    let stage = Stage::tiny().await;
+    let plan = stage.plan("lease");
+    let mut last = None;
+    for deadline in [
+        Some("2099-01-01T00:00:00Z"),
+        Some("2100-01-01T00:00:00Z"),
+        None,
+    ] {
+        let ownership = Ownership {
+            deadline: deadline.map(str::to_owned),
+            ..stage.ownership()
+        };
+        let runtime = stage.runtimes.ensure(&plan, &ownership).await.unwrap();
+        let client = stage.incus.client();
+        let instance = client.instance(runtime.instance_name()).await.unwrap();
+        let label = instance.value.config.get(LABEL_DEADLINE);
+        assert_eq!(label.map(String::as_str), deadline);
+        last = Some(runtime);
+    }
+    stage.destroy(&last.unwrap()).await;
 }
 
 #[tokio::test]

@@ -71,17 +71,15 @@ fn removed(recovered: &Recovered) -> String {
 /// What is still there, or may be.
 fn left(recovered: &Recovered) {
     let run_id = &recovered.run_id;
-    for (instance, removal) in &recovered.left {
+    for (what, removal) in &recovered.left {
         match removal {
             Removal::Stuck { why, remedy } => {
-                warn(&format!(
-                    "instance {instance} of run {run_id} can't be removed: {why}"
-                ));
+                warn(&format!("{what} of run {run_id} can't be removed: {why}"));
                 hint(remedy);
             }
             Removal::Unknown { why } => {
                 warn(&format!(
-                    "whether instance {instance} of run {run_id} is gone is not known: {why}"
+                    "whether {what} of run {run_id} is gone is not known: {why}"
                 ));
             }
             Removal::Destroyed | Removal::Gone => {}
