@@ -116,6 +116,16 @@ pub struct FullCopy {
     pub took_ms: u64,
 }
 
+impl std::fmt::Display for FullCopy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let seconds = self.took_ms as f64 / 1000.0;
+        match self.bytes {
+            Some(bytes) => write!(f, "all of its {bytes} bytes were copied in {seconds:.1} s"),
+            None => write!(f, "all of it was copied in {seconds:.1} s"),
+        }
+    }
+}
+
 /// How a commit ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "committed", rename_all = "snake_case")]

@@ -201,8 +201,15 @@ impl JobTask {
                 false => caches.prepare_new(of).await,
             });
             // All are waited for: a clone that went on could come after the removal.
-            for prepared in futures_util::future::join_all(preparing).await {
-                prepared.map_err(|error| failed("cache_not_ready", chain(&error)))?;
+            for (of, prepared) in (uses.iter()).zip(futures_util::future::join_all(preparing).await)
+            {
+                let prepared =
+                    prepared.map_err(|error| failed("cache_not_ready", chain(&error)))?;
+                if let Some(copy) = prepared.full_copy {
+                    let (lane, cache) = (&self.job.lane, &of.key.name);
+                    let text = format!("{lane}: the cache {cache} was not cloned: {copy}");
+                    self.send(RunEvent::Note { text });
+                }
             }
             timings.add("caches", clock);
         }
