@@ -41,6 +41,22 @@ pub struct RuntimePaths {
     pub artifacts_dir: String,
 }
 
+impl RuntimePaths {
+    /// Every path, in the order of the fields.
+    pub fn all(&self) -> [&str; 8] {
+        [
+            &self.state_dir,
+            &self.events_path,
+            &self.status_path,
+            &self.result_path,
+            &self.guest_request_path,
+            &self.logs_dir,
+            &self.guest_log_path,
+            &self.artifacts_dir,
+        ]
+    }
+}
+
 impl Default for RuntimePaths {
     fn default() -> Self {
         let under = |name: &str| format!("{STATE_DIR}/{name}");

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::incus::IncusRuntimePlan;
 use crate::labels::Ownership;
+use crate::paths::RuntimePaths;
 use crate::spec::InstanceType;
 
 pub use body::CI_PROCESSES_MAX;
@@ -52,6 +53,7 @@ pub fn resolve(
     ownership: &Ownership,
 ) -> Result<ResolvedPlan, ResolveError> {
     let mut notes = Vec::new();
+    keeps_paths(&plan.paths)?;
     let platform = platform::choose(plan, facts, ownership, &mut notes)?;
     let mounts = mounts::resolve(plan, facts, platform.instance_type, &mut notes)?;
     let root = body::root_device(plan, facts, &mut notes)?;
@@ -67,4 +69,19 @@ pub fn resolve(
         left_out_mounts: mounts.left_out,
         notes,
     })
+}
+
+/// Refuses paths that nobody in the guest would know of.
+fn keeps_paths(wanted: &RuntimePaths) -> Result<(), ResolveError> {
+    let kept = RuntimePaths::default();
+    match (wanted.all().into_iter())
+        .zip(kept.all())
+        .find(|(wanted, kept)| wanted != kept)
+    {
+        None => Ok(()),
+        Some((wanted, kept)) => Err(ResolveError::PathsNotKept {
+            wanted: wanted.to_owned(),
+            kept: kept.to_owned(),
+        }),
+    }
 }

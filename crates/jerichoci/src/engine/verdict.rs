@@ -95,6 +95,7 @@ fn ensure_kind(error: &EnsureError) -> &'static str {
             | ResolveError::ContainersUnavailable { .. } => "instance_type_unavailable",
             ResolveError::MountSourceMissing { .. } => "mount_missing",
             ResolveError::ReadOnlyMountBelowRun { .. }
+            | ResolveError::PathsNotKept { .. }
             | ResolveError::RootSizeNotEnforced { .. } => "plan_refused",
         },
         EnsureError::Look(error) => incus_kind(error.kind()),

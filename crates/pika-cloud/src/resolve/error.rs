@@ -96,6 +96,17 @@ pub enum ResolveError {
         /// The source.
         mount_source: String,
     },
+    /// The guest's programs keep their files at the contract's own paths.
+    #[error(
+        "`paths` differs from the contract's own ({wanted} instead of {kept}), and the programs in the guest keep their \
+         files there: leave `paths` and `lifecycle_root` out"
+    )]
+    PathsNotKept {
+        /// The first path that differs.
+        wanted: String,
+        /// Where the guest keeps that file.
+        kept: String,
+    },
     /// The pool does not keep a root disk to its size.
     #[error(
         "the root disk of {root_disk_gib} GiB would not be enforced by the pool `{pool}` (driver \

@@ -159,6 +159,9 @@ fn every_refusal_says_what_why_and_the_way_out() {
             facts.pool.driver = "dir".to_owned();
         }),
         refusal(&|spec, _| spec.mounts[0].guest_path = "/run/snapshot".to_owned()),
+        refusal(&|spec, _| {
+            spec.paths.status_path = "/run/pika-cloud/other.json".to_owned();
+        }),
     ];
     insta::assert_snapshot!(texts.join("\n\n"));
 }
