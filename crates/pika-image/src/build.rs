@@ -287,7 +287,7 @@ impl PreparedBuild {
         image.rootfs = directory.join(ROOTFS);
         let whole = fs::metadata(&image.rootfs)
             .is_ok_and(|metadata| metadata.len() == image.rootfs_bytes)
-            && image.metadata.is_file();
+            && fs::metadata(&image.metadata).is_ok_and(|metadata| metadata.len() > 0);
         if !whole {
             return Ok(None);
         }

@@ -322,13 +322,6 @@ async fn finish(
         source,
     };
     mark(client, fingerprint, "", "").await.map_err(refused)?;
-    if let AliasChange::Switched { from } = &alias_change {
-        let now = Timestamp::now().to_string();
-        match mark(client, from, &target.alias, &now).await {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(refused(error)),
-            _ => {}
-        }
-    }
     running.finish(match &alias_change {
         AliasChange::Unchanged => "unchanged".to_owned(),
         AliasChange::Created => "created".to_owned(),
@@ -359,14 +352,14 @@ async fn point_alias(
         let found = client.alias(alias).await.map_err(refused)?;
         let (outcome, change) = match found {
             Some(found) if found.value.target == fingerprint => return Ok(AliasChange::Unchanged),
-            Some(found) => (
-                client
+            Some(found) => {
+                let from = found.value.target;
+                keep(client, &from, alias).await.map_err(refused)?;
+                let switched = client
                     .update_alias(alias, fingerprint, found.etag.as_ref())
-                    .await,
-                AliasChange::Switched {
-                    from: found.value.target,
-                },
-            ),
+                    .await;
+                (switched, AliasChange::Switched { from })
+            }
             None => (
                 client.create_alias(alias, fingerprint, "").await,
                 AliasChange::Created,
@@ -395,6 +388,16 @@ async fn point_alias(
     Err(ImportError::AliasContended {
         alias: alias.to_owned(),
     })
+}
+
+/// Marks an image that is about to lose its alias, so that it is never one that nothing is known of. While it has an
+/// alias the mark means nothing.
+async fn keep(client: &Client, fingerprint: &str, alias: &str) -> Result<(), pika_incus::Error> {
+    let now = Timestamp::now().to_string();
+    match mark(client, fingerprint, alias, &now).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        marked => marked,
+    }
 }
 
 /// Writes which alias an image is kept for and since when; empty means that it is not.
