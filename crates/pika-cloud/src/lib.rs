@@ -9,6 +9,7 @@
 //! RuntimeSpec --validate--> IncusRuntimePlan --resolve(ServerFacts, Ownership)--> ResolvedPlan
 //! ```
 
+pub mod account;
 pub mod guest_request;
 pub mod image_contract;
 pub mod incus;

@@ -16,10 +16,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use pika_cloud::GuestRequest;
-use pika_cloud::paths::{
-    CARGO_HOME_GUEST_PATH, CARGO_TARGET_GUEST_PATH, GUEST_GID, GUEST_UID, JOB_PATH_TAIL,
-    SNAPSHOT_GUEST_PATH, SYSTEM_BIN_DIR,
-};
+use pika_cloud::account::Account;
+use pika_cloud::paths::{GUEST_GID, GUEST_UID, SNAPSHOT_GUEST_PATH, SYSTEM_BIN_DIR};
 use rustix::process::{Resource, Rlimit, setrlimit, setsid};
 use serde::{Deserialize, Serialize};
 
@@ -66,7 +64,7 @@ impl JobSpec {
         let uid = if request.run_as_root { 0 } else { GUEST_UID };
         let passwd = read_bounded(Path::new("/etc/passwd"), PASSWD_BYTES_MAX).unwrap_or_default();
         let account = Account::find(&passwd, uid);
-        let mut env = default_env(&account);
+        let mut env = account.default_env();
         env.extend(request.env.clone());
         JobSpec {
             command: request.command.clone(),
@@ -222,66 +220,6 @@ fn bash_path() -> PathBuf {
     }
 }
 
-/// Name and home of a user.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Account {
-    name: String,
-    home: String,
-}
-
-impl Account {
-    fn find(passwd: &str, uid: u32) -> Account {
-        let known = passwd.lines().find_map(|line| {
-            let fields: Vec<&str> = line.split(':').collect();
-            let [name, _, id, _, _, home, _] = fields[..] else {
-                return None;
-            };
-            let absolute = home.starts_with('/') && !name.is_empty();
-            (absolute && id.parse() == Ok(uid)).then(|| Account {
-                name: name.to_owned(),
-                home: home.to_owned(),
-            })
-        });
-        let fallback = || match uid {
-            0 => Account {
-                name: "root".to_owned(),
-                home: "/root".to_owned(),
-            },
-            _ => Account {
-                name: "pikaci".to_owned(),
-                home: "/home/pikaci".to_owned(),
-            },
-        };
-        known.unwrap_or_else(fallback)
-    }
-}
-
-/// The environment of a command that asks for nothing.
-fn default_env(account: &Account) -> BTreeMap<String, String> {
-    let home = &account.home;
-    let path = format!("{SYSTEM_BIN_DIR}:{JOB_PATH_TAIL}");
-    let env = [
-        ("CARGO_HOME", CARGO_HOME_GUEST_PATH.to_owned()),
-        ("CARGO_INCREMENTAL", "0".to_owned()),
-        ("CARGO_TARGET_DIR", CARGO_TARGET_GUEST_PATH.to_owned()),
-        ("CARGO_TERM_COLOR", "never".to_owned()),
-        ("CI", "true".to_owned()),
-        ("HOME", home.clone()),
-        ("LANG", "C.UTF-8".to_owned()),
-        ("LOGNAME", account.name.clone()),
-        ("PATH", path),
-        ("SHELL", "/bin/bash".to_owned()),
-        ("USER", account.name.clone()),
-        ("XDG_CACHE_HOME", format!("{home}/.cache")),
-        ("XDG_CONFIG_HOME", format!("{home}/.config")),
-        ("XDG_DATA_HOME", format!("{home}/.local/share")),
-        ("XDG_STATE_HOME", format!("{home}/.local/state")),
-    ];
-    env.into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect()
-}
-
 fn read_bounded(path: &Path, bytes_max: u64) -> Option<String> {
     let mut text = String::new();
     fs::File::open(path)
@@ -295,21 +233,6 @@ fn read_bounded(path: &Path, bytes_max: u64) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_account_is_found_by_its_number() {
-        let passwd =
-            "root:x:0:0:root:/root:/bin/bash\nbroken\npikaci:x:1000:1000::/home/ci:/bin/bash\n";
-        assert_eq!(
-            Account::find(passwd, 1000),
-            Account {
-                name: "pikaci".into(),
-                home: "/home/ci".into()
-            }
-        );
-        assert_eq!(Account::find(passwd, 0).home, "/root");
-        assert_eq!(Account::find("", 1000).home, "/home/pikaci");
-    }
 
     #[test]
     fn the_contracts_defaults_are_there_and_the_request_wins() {
