@@ -1,8 +1,10 @@
-//! Owns stop, restart and entering of a runtime that is kept: an agent's, or one that somebody debugs. Only what is
+//! Owns stop, restart, entering and the lease of a runtime that is kept: an agent's, or one that somebody debugs. Only what is
 //! ours.
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+use pika_cloud::labels::LABEL_DEADLINE;
 use pika_incus::{
     CaptureLimits, ErrorKind, ExecOutput, ExecRequest, ExecSession, StateChange, WaitError,
 };
@@ -96,6 +98,19 @@ impl Runtimes {
         let said = client.exec_capture(id.instance_name(), request, limits, limit);
         said.await
             .map_err(|error| failed(id, "asked", chain(&error)))
+    }
+
+    /// Moves the end of a runtime's lease: a janitor may take the instance from then on, and not before. The counterpart
+    /// of [`Runtimes::relabel_volume`] for instances.
+    ///
+    /// # Errors
+    /// When the instance isn't there, isn't ours, or Incus refuses.
+    pub async fn move_lease(&self, id: &RuntimeId, until: Timestamp) -> Result<(), ControlError> {
+        self.ours(id).await?;
+        let body = serde_json::json!({ "config": { LABEL_DEADLINE: until.to_string() } });
+        let client = self.client(id.project());
+        let moved = client.patch_instance(id.instance_name(), &body).await;
+        moved.map_err(|error| failed(id, "given another lease", chain(&error)))
     }
 
     /// Stops a runtime: asks the guest for `grace`, then ends it. One that is stopped stays so.

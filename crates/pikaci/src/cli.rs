@@ -1,9 +1,14 @@
 //! The arguments.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use jerichoci::lanes::{DurationError, parse_duration};
+
+/// How long an instance may be kept.
+const KEEP_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Runs a repository's CI lanes in throw-away Incus instances.
 ///
@@ -52,6 +57,8 @@ pub(crate) enum Command {
     Cancel(CancelArguments),
     /// Open a shell in an instance set up like a lane's, or run a command there
     Shell(ShellArguments),
+    /// Remove instances that `run --keep-failed` let stay, before their time is over
+    Release(ReleaseArguments),
     /// List runs, newest first
     List(ListArguments),
     /// Show a run and its lanes
@@ -154,8 +161,23 @@ pub(crate) struct HowArguments {
     /// Take untracked files on these paths though they look like secrets
     #[arg(long, value_name = "GLOB")]
     pub(crate) allow_untracked: Vec<String>,
+    /// Let the instances of lanes that fail or run out of time stay for so long, at most 24h, to look into them with
+    /// `pikaci shell --run`
+    #[arg(
+        long,
+        value_name = "DURATION",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "1h",
+        value_parser = keep_time
+    )]
+    pub(crate) keep_failed: Option<Duration>,
     #[command(flatten)]
     pub(crate) view: ViewArguments,
+}
+
+fn keep_time(text: &str) -> Result<Duration, DurationError> {
+    parse_duration(text, KEEP_MAX)
 }
 
 /// How a run is shown while it goes on, and at its end.
@@ -194,6 +216,10 @@ pub(crate) struct CancelArguments {
 pub(crate) struct ShellArguments {
     /// Lane, by id; its own command does not run, and nothing that it needs does
     pub(crate) lane: String,
+    /// Enter the instance that this run keeps of the lane (see `run --keep-failed`) instead of making one; it stays
+    /// afterwards. A run, or a clear part of its id
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["nightly", "time", "allow_untracked"])]
+    pub(crate) run: Option<String>,
     /// Take the nightly lanes instead of the branch lanes
     #[arg(long)]
     pub(crate) nightly: bool,
@@ -206,6 +232,14 @@ pub(crate) struct ShellArguments {
     /// Command and arguments to run instead of a shell
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReleaseArguments {
+    /// Run, or a clear part of its id
+    pub(crate) run: String,
+    /// Lane, by id; every lane that the run keeps by default
+    pub(crate) lane: Option<String>,
 }
 
 /// Selection by changed paths.

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use jerichoci::changes::ChangesError;
-use jerichoci::engine::{CancelRunError, EngineError, RunSummary, chain};
+use jerichoci::engine::{CancelRunError, EngineError, KeptError, RunSummary, chain};
 use jerichoci::outcome::RunVerdict;
 use jerichoci::record::StoreError;
 use jerichoci::snapshot::SnapshotError;
@@ -148,6 +148,9 @@ impl From<EngineError> for CommandError {
             EngineError::CancelledEarly => Self::new(Exit::Cancelled, error.to_string()),
             EngineError::Incus { .. } => Self::new(Exit::Infrastructure, chain(&error))
                 .with_hint("`pikaci doctor` looks at everything that a run needs"),
+            EngineError::Kept(KeptError::Nothing { .. } | KeptError::Over { .. }) => {
+                Self::usage(&error)
+            }
             _ => Self::new(Exit::Infrastructure, chain(&error)),
         }
     }

@@ -57,6 +57,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, CommandError> {
         Command::Resume(arguments) => commands::resume::resume(&cli.global, &arguments).await,
         Command::Cancel(arguments) => commands::cancel::cancel(&cli.global, &arguments).await,
         Command::Shell(arguments) => commands::shell::shell(&cli.global, arguments).await,
+        Command::Release(arguments) => commands::release::release(&cli.global, &arguments).await,
         Command::List(arguments) => commands::list::list(&cli.global, &arguments).await,
         Command::Status(arguments) => commands::status::status(&cli.global, &arguments).await,
         Command::Logs(arguments) => commands::logs::logs(&cli.global, &arguments).await,

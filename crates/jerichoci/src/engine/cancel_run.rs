@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rustix::process::Signal;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
@@ -131,7 +132,7 @@ impl Engine {
         let closing = run.clone();
         let cancelled = || JobOutcome::Cancelled { by: BY.to_owned() };
         blocking(move || close(&closing, RunState::Finished, &|_| cancelled())).await?;
-        let cleared = clear(&self.runtimes, &self.store, run, events).await?;
+        let cleared = clear(&self.runtimes, &self.store, run, Timestamp::MAX, events).await?;
         Ok(Cancelled::Closed(cleared))
     }
 

@@ -37,7 +37,15 @@ impl Dispatcher<'_> {
         self.events.send(RunEvent::Verdict { verdict }).ok();
         let evicting = self.engine.evict_snapshots();
         self.await_removals().await;
-        let no_payload_is_left = self.remove_payloads().await;
+        // A kept instance holds what it took; what it holds goes with it.
+        let no_payload_is_left = match self.run.live.dir.kept() {
+            Ok(kept) if kept.is_empty() => self.remove_payloads().await,
+            Ok(_) => false,
+            Err(error) => {
+                self.troubles.push(super::chain(&error));
+                false
+            }
+        };
         self.evict_caches().await;
         match evicting.await {
             Ok(Ok(_)) => {}

@@ -61,6 +61,7 @@ fn trouble_of(lane: &str, what: &str) -> String {
 pub(super) struct Dispatcher<'a> {
     pub(super) engine: &'a Engine,
     jobs: &'a [JobSpec],
+    keep_failed: Option<Duration>,
     schedule: Schedule,
     /// Removals under way beyond which nothing new starts.
     removals_max: usize,
@@ -86,6 +87,7 @@ impl<'a> Dispatcher<'a> {
         Self {
             engine,
             jobs: &plan.jobs,
+            keep_failed: plan.keep_failed,
             schedule: Schedule::new(&plan.jobs, plan.capacity, plan.keep_going),
             removals_max: 2 * plan.capacity.jobs.max(1),
             run,
@@ -189,6 +191,7 @@ impl<'a> Dispatcher<'a> {
             server,
             events: self.events.clone(),
             cancel: self.cancel.clone(),
+            keep_failed: self.keep_failed,
         }
     }
 

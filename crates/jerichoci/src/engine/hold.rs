@@ -70,6 +70,14 @@ pub struct Entry {
 }
 
 impl Entry {
+    pub(super) fn new(id: RuntimeId, run_as_root: bool, env: BTreeMap<String, String>) -> Self {
+        Self {
+            id,
+            run_as_root,
+            env,
+        }
+    }
+
     /// The instance's name in Incus.
     pub fn instance_name(&self) -> &str {
         self.id.instance_name()
@@ -112,6 +120,7 @@ impl Engine {
             keep_going: None,
             trust: Trust::Untrusted,
             allow_untracked: request.allow_untracked,
+            keep_failed: None,
             selection: SelectionRecord::default(),
             rerun_of: None,
         };
@@ -230,6 +239,7 @@ impl Holding<'_> {
             server: run.servers.remove(&job.image_alias),
             events: self.events.clone(),
             cancel: self.cancel.clone(),
+            keep_failed: None,
             job,
         };
         Ok((task, run.snapshot))

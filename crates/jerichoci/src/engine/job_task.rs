@@ -56,6 +56,8 @@ pub(super) struct JobTask {
     pub(super) server: Option<ServerSeen>,
     pub(super) events: UnboundedSender<RunEvent>,
     pub(super) cancel: Cancel,
+    /// For how long the instance of a job that did not pass stays, if at all.
+    pub(super) keep_failed: Option<Duration>,
 }
 
 /// What a job leaves to the run.
@@ -282,7 +284,7 @@ impl JobTask {
         blocking(move || dir.write_runtime(&record)).await
     }
 
-    fn cache_volumes(&self) -> Vec<CacheVolumeRecord> {
+    pub(super) fn cache_volumes(&self) -> Vec<CacheVolumeRecord> {
         let pool = self.caches.as_ref().map(|caches| caches.pool.as_str());
         let volume = |of: CacheUse| CacheVolumeRecord {
             volume: of.volume(),
@@ -387,6 +389,18 @@ impl JobTask {
             && self.cancel.level() == CancelLevel::None;
         if collects {
             troubles.extend(self.collect(&id).await);
+        }
+        if let Some(time) = self.keeps(&result.outcome) {
+            match self.keep(&id, time).await {
+                Ok(kept) => {
+                    return JobEnd {
+                        result,
+                        removal: Some(kept),
+                        troubles,
+                    };
+                }
+                Err(why) => troubles.push(format!("the instance can't be kept: {why}")),
+            }
         }
         let uses = self.cache_uses();
         let at_end = rules::at_end(self.trust, result.outcome.is_passed());
@@ -497,7 +511,7 @@ impl JobTask {
         });
     }
 
-    fn send(&self, event: RunEvent) {
+    pub(super) fn send(&self, event: RunEvent) {
         // Nobody listening is no reason to stop: the record is what counts.
         self.events.send(event).ok();
     }

@@ -16,6 +16,8 @@ mod follow;
 mod gc;
 mod hold;
 mod job_task;
+mod keep;
+mod kept;
 mod live_record;
 mod past;
 mod payloads;
@@ -42,6 +44,7 @@ pub use cancel_run::{CancelRunError, Cancelled};
 pub use event::{JobPhase, RunEvent};
 pub use gc::{Garbage, GarbageKind, GcReport};
 pub use hold::{Entry, HoldEnd, HoldRequest};
+pub use kept::KeptError;
 pub use pika_runtime::incus::ExecSession;
 pub use recover::Recovered;
 pub use resume::ResumeError;
@@ -102,6 +105,9 @@ pub enum EngineError {
     /// A run can't be cancelled.
     #[error(transparent)]
     CancelRun(#[from] CancelRunError),
+    /// A run keeps no such instance.
+    #[error(transparent)]
+    Kept(#[from] KeptError),
     /// No command can be started in an instance.
     #[error("no command can be started in the instance")]
     Enter(#[source] Box<pika_runtime::ControlError>),

@@ -69,9 +69,10 @@ impl Past {
         });
         let runtime = runtime.map(|written| written.runtime);
         if let Some(result) = job.read_result()? {
-            let is_removed = job
-                .read_removal()?
-                .is_some_and(|written| written.removal.is_clean());
+            let is_removed = job.read_removal()?.is_some_and(|written| {
+                // What is kept is nothing to go on with: it stays as it is.
+                written.removal.is_clean() || written.removal.kept_until().is_some()
+            });
             let is_collected = job.read_artifacts()?.is_some();
             let left = record.filter(|_| !is_removed).map(|record| {
                 Box::new(Left {

@@ -43,6 +43,7 @@ fn run() -> (tempfile::TempDir, RunDir, RunLock) {
         },
         keep_going: None,
         allow_untracked: Vec::new(),
+        keep_failed: None,
     };
     let (run, lock) = store.create_run(&record, &plan).expect("made");
     (dir, run, lock)

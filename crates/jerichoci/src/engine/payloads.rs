@@ -38,14 +38,14 @@ const LEASE_SLACK_SECS: i64 = 24 * 3600;
 /// The payloads of one run.
 #[derive(Debug, Clone)]
 pub(super) struct RunPayloads {
-    store: PayloadStore,
+    pub(super) store: PayloadStore,
     /// When a janitor may take what is made from now on.
     deadline: Timestamp,
 }
 
 /// The outputs of a job whose instance is about to go.
 pub(super) struct PayloadEnds {
-    store: PayloadStore,
+    pub(super) store: PayloadStore,
     uses: Vec<PayloadUse>,
     passed: bool,
     /// Used or dropped when it is known whether others can take them.

@@ -37,6 +37,8 @@ pub struct Recovered {
     pub offered_until: Option<Timestamp>,
     /// Instances that were still there and are gone now.
     pub removed: usize,
+    /// Instances that are still kept for people to look into.
+    pub kept: usize,
     /// What is still there, or may be, in words, and why.
     pub left: Vec<(String, Removal)>,
 }
@@ -48,6 +50,7 @@ impl Recovered {
             was_interrupted: true,
             offered_until: None,
             removed: 0,
+            kept: 0,
             left: Vec::new(),
         }
     }
@@ -108,9 +111,11 @@ async fn recover_run(
         Fate::Offered(until) => {
             let marking = run.clone();
             blocking(move || mark_interrupted(&marking)).await?;
+            let over = run.kept()?.into_iter().filter(|(_, until)| *until <= now);
+            let jobs = over.map(|(job, _)| job).collect();
             Recovered {
                 offered_until: Some(until),
-                ..Recovered::nothing(run)
+                ..remove_jobs(runtimes, run, jobs, events).await?
             }
         }
         Fate::Nothing => {
@@ -124,7 +129,7 @@ async fn recover_run(
                 let closing = run.clone();
                 blocking(move || close(&closing, RunState::Interrupted, &interrupted)).await?;
             }
-            let cleared = clear(runtimes, store, run, events).await?;
+            let cleared = clear(runtimes, store, run, now, events).await?;
             Recovered {
                 was_interrupted,
                 ..cleared
@@ -253,15 +258,17 @@ fn write_open(
     Ok(result)
 }
 
-/// Removes what a run that has its verdict left, and settles it if nothing is there any more.
+/// Removes what a run that has its verdict left, except for instances that are kept for longer than `now`, and settles it
+/// if nothing is there any more.
 pub(super) async fn clear(
     runtimes: &Runtimes,
     store: &RunStore,
     run: &RunDir,
+    now: Timestamp,
     events: &UnboundedSender<RunEvent>,
 ) -> Result<Recovered, StoreError> {
-    let cleared = remove_leftovers(runtimes, run, events).await?;
-    if cleared.left.is_empty() {
+    let cleared = remove_leftovers(runtimes, run, now, events).await?;
+    if cleared.left.is_empty() && cleared.kept == 0 {
         store.settle(&run.id)?;
     }
     Ok(cleared)
@@ -270,11 +277,37 @@ pub(super) async fn clear(
 async fn remove_leftovers(
     runtimes: &Runtimes,
     run: &RunDir,
+    now: Timestamp,
+    events: &UnboundedSender<RunEvent>,
+) -> Result<Recovered, StoreError> {
+    let (mut jobs, mut kept) = (Vec::new(), 0);
+    for job in run.jobs()? {
+        let removal = job.read_removal()?.map(|record| record.removal);
+        match removal.as_ref().and_then(Removal::kept_until) {
+            Some(until) if until > now => kept += 1,
+            _ => jobs.push(job),
+        }
+    }
+    let mut recovered = remove_jobs(runtimes, run, jobs, events).await?;
+    recovered.kept = kept;
+    if kept == 0 {
+        // An instance holds what it takes.
+        let payloads = payloads::remove_left(runtimes, run).await?;
+        recovered.left.extend(payloads);
+    }
+    Ok(recovered)
+}
+
+/// Removes the instances and working volumes of these jobs, as far as they are not noted as gone.
+pub(super) async fn remove_jobs(
+    runtimes: &Runtimes,
+    run: &RunDir,
+    jobs: Vec<JobDir>,
     events: &UnboundedSender<RunEvent>,
 ) -> Result<Recovered, StoreError> {
     let mut recovered = Recovered::nothing(run);
     let mut removals = tokio::task::JoinSet::new();
-    for job in run.jobs()? {
+    for job in jobs {
         let is_settled = job
             .read_removal()?
             .is_some_and(|record| record.removal.is_clean());
@@ -300,9 +333,6 @@ async fn remove_leftovers(
             }
         }
     }
-    // An instance holds what it takes.
-    let payloads = payloads::remove_left(runtimes, run).await?;
-    recovered.left.extend(payloads);
     Ok(recovered)
 }
 

@@ -34,7 +34,7 @@ pub(super) struct CacheEnds {
 /// What is to be told of an instance that is not known to be gone; `whose` begins the sentence.
 pub(super) fn trouble_of(removal: &Removal, whose: &str) -> Option<String> {
     match removal {
-        Removal::Destroyed | Removal::Gone => None,
+        Removal::Destroyed | Removal::Gone | Removal::Kept { .. } => None,
         Removal::Stuck { why, remedy } => {
             Some(format!("{whose} can't be removed: {why}; run: {remedy}"))
         }

@@ -103,7 +103,8 @@ impl Engine {
         let mut runs = self.store.unsettled()?;
         runs.sort_by(|a, b| b.id.cmp(&a.id));
         for run in runs {
-            let is_open = run.read().is_ok_and(|record| can_go_on(&record));
+            let is_open =
+                run.read().is_ok_and(|record| can_go_on(&record)) && !run.is_only_kept()?;
             if is_open && !run.is_driven()? {
                 return Ok(run);
             }
@@ -182,7 +183,7 @@ impl Engine {
             let record = run.read()?;
             let is_settled = !store.unsettled()?.iter().any(|open| open.id == run_id);
             if let Some(verdict) = record.verdict
-                && (is_settled || !can_go_on(&record))
+                && (is_settled || !can_go_on(&record) || run.is_only_kept()?)
             {
                 return Err(ResumeError::Over { run_id, verdict }.into());
             }
@@ -312,7 +313,7 @@ impl Engine {
 }
 
 /// Takes the run's lock unless a living process drives the run. One that only looks is waited for.
-async fn lock_to_drive(run: &RunDir) -> Result<Option<RunLock>, EngineError> {
+pub(super) async fn lock_to_drive(run: &RunDir) -> Result<Option<RunLock>, EngineError> {
     let give_up = Instant::now() + HOLDER_LIMIT;
     loop {
         if let Some(lock) = run.try_drive()? {

@@ -1,6 +1,7 @@
 //! One run, from its record to its last removal.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use pika_runtime::ServerOnce;
@@ -34,6 +35,8 @@ pub struct RunRequest {
     pub trust: Trust,
     /// Path rules of untracked files that are taken though they look like secrets.
     pub allow_untracked: Vec<String>,
+    /// For how long the instances of lanes that did not pass stay, if at all.
+    pub keep_failed: Option<Duration>,
     /// Why these jobs, for the record.
     pub selection: SelectionRecord,
     /// The run that this one is another go at, for the record.
@@ -174,6 +177,7 @@ impl Engine {
                 capacity: request.capacity,
                 keep_going: request.keep_going,
                 allow_untracked: request.allow_untracked,
+                keep_failed: request.keep_failed,
             };
             let (dir, lock) = store.create_run(&record, &plan)?;
             Ok((record, plan, dir, lock))

@@ -4,6 +4,8 @@
 
 use std::path::PathBuf;
 
+use jiff::Timestamp;
+
 use super::{
     ArtifactsRecord, JobDir, JobRecord, JobResult, RemovalRecord, ReportsRecord, RunDir, RunRecord,
     StoreError,
@@ -101,6 +103,11 @@ impl LaneDetails {
         result.is_some_and(|result| result.outcome.is_passed())
     }
 
+    /// Until when its instance is kept, if it is.
+    pub fn kept_until(&self) -> Option<Timestamp> {
+        self.removal.as_ref()?.removal.kept_until()
+    }
+
     /// How long each phase took, in milliseconds, in the order in which they come.
     pub fn phases(&self) -> Vec<(String, u64)> {
         let Some(result) = &self.result else {
@@ -111,7 +118,11 @@ impl LaneDetails {
         if let Some(collect_ms) = collect_ms {
             phases.insert("collect".to_owned(), collect_ms);
         }
-        if let (Some(_), Some(removal)) = (result.started_at, &self.removal) {
+        let removal = self
+            .removal
+            .as_ref()
+            .filter(|of| of.removal.kept_until().is_none());
+        if let (Some(_), Some(removal)) = (result.started_at, removal) {
             let since = removal.at.as_millisecond() - result.finished_at.as_millisecond();
             let removal_ms = u64::try_from(since).unwrap_or(0);
             let remove_ms = removal_ms.saturating_sub(collect_ms.unwrap_or(0));

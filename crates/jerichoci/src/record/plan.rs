@@ -1,5 +1,7 @@
 //! The plan of a run: everything that another process needs to go on with it, written before anything is created.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Capacity;
@@ -20,4 +22,7 @@ pub struct RunPlan {
     /// Path rules of untracked files that are taken though they look like secrets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow_untracked: Vec<String>,
+    /// For how long the instances of lanes that did not pass stay; they go at once where this is silent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_failed: Option<Duration>,
 }

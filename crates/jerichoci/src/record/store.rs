@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
@@ -368,6 +369,31 @@ impl RunDir {
             }
         }
         Ok(true)
+    }
+
+    /// Whether the run has its verdict and nothing of it is left but instances that are kept.
+    pub(crate) fn is_only_kept(&self) -> Result<bool, StoreError> {
+        for job in self.jobs()? {
+            let is_wound_up = job.read_removal()?.is_some_and(|record| {
+                record.removal.is_clean() || record.removal.kept_until().is_some()
+            });
+            if !is_wound_up && job.read_record()?.is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(!self.kept()?.is_empty() && self.read()?.verdict.is_some())
+    }
+
+    /// The jobs whose instances are kept, each with the time until when.
+    pub fn kept(&self) -> Result<Vec<(JobDir, Timestamp)>, StoreError> {
+        let mut kept = Vec::new();
+        for job in self.jobs()? {
+            let until = job
+                .read_removal()?
+                .and_then(|record| record.removal.kept_until());
+            kept.extend(until.map(|until| (job, until)));
+        }
+        Ok(kept)
     }
 
     /// The jobs that have a folder, by name.

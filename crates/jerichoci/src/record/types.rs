@@ -352,6 +352,11 @@ pub enum Removal {
     Destroyed,
     /// It was not there.
     Gone,
+    /// It was left running for people to look into, as the run was asked to.
+    Kept {
+        /// From when on it is removed.
+        until: Timestamp,
+    },
     /// Nobody knows; the next command looks again.
     Unknown {
         /// Why.
@@ -370,5 +375,13 @@ impl Removal {
     /// Whether nothing is left.
     pub fn is_clean(&self) -> bool {
         matches!(self, Self::Destroyed | Self::Gone)
+    }
+
+    /// Until when it is kept, if it is.
+    pub fn kept_until(&self) -> Option<Timestamp> {
+        match self {
+            Self::Kept { until } => Some(*until),
+            _ => None,
+        }
     }
 }

@@ -40,6 +40,7 @@ fn plan() -> RunPlan {
         },
         keep_going: Some(false),
         allow_untracked: vec!["*.pem".into()],
+        keep_failed: None,
     }
 }
 

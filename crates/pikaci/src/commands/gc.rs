@@ -26,6 +26,7 @@ pub(crate) async fn gc(global: &Global, arguments: &OutputArguments) -> Result<E
     context.settle_shells().await;
     let report = context.engine.gc().await;
     report.recovered.iter().for_each(talk::recovered);
+    report.recovered.iter().for_each(talk::keeps);
     match arguments.output {
         Output::Json => print_json(&GcDocument {
             schema_version: 1,

@@ -13,6 +13,7 @@ pub(crate) mod logs;
 pub(crate) mod man;
 mod payloads;
 pub(crate) mod prune;
+pub(crate) mod release;
 pub(crate) mod rerun;
 pub(crate) mod resume;
 pub(crate) mod run;

@@ -74,6 +74,7 @@ pub(super) async fn run_chosen(
             Trust::Untrusted
         },
         allow_untracked: how.allow_untracked.clone(),
+        keep_failed: how.keep_failed,
         selection: chosen.selection,
         rerun_of: chosen.rerun_of,
     };

@@ -33,13 +33,16 @@ pub(crate) async fn shell(
     arguments: ShellArguments,
 ) -> Result<Exit, CommandError> {
     let context = Context::open(global)?;
+    if let Some(run) = &arguments.run {
+        return kept(&context, run, &arguments).await;
+    }
     let job = job(&context, &arguments)?;
     let time = parse_duration(&arguments.time, LANE_TIMEOUT_MAX)
         .map_err(|error| CommandError::usage(&error).with_hint("--time takes such a duration"))?;
     let mut signals = Signals::listen()?;
     context.settle_interrupted_runs().await;
     talk::note(&format!("starting an instance like that of {}", job.lane));
-    let command = command_of(&job, arguments.command);
+    let command = command_of(&job.lane, arguments.command.clone());
     let request = HoldRequest {
         job,
         time,
@@ -86,6 +89,25 @@ pub(crate) async fn shell(
     }
 }
 
+/// Works in the instance that a run keeps of the lane, and leaves it there.
+async fn kept(
+    context: &Context,
+    run: &str,
+    arguments: &ShellArguments,
+) -> Result<Exit, CommandError> {
+    let mut signals = Signals::listen()?;
+    context.settle_interrupted_runs().await;
+    let engine = &context.engine;
+    let run = engine.store().find(Some(run))?;
+    let entry = engine.enter_kept(&run, &arguments.lane).await?;
+    let command = command_of(&arguments.lane, arguments.command.clone());
+    let stays = "as the lane's own command left it; it stays when you leave";
+    match work_in(engine, &entry, &command, stays, &mut signals).await? {
+        Work::Ended(code) => Ok(Exit::Command(code)),
+        Work::Stopped => Ok(Exit::Cancelled),
+    }
+}
+
 /// The job of the one lane that is meant.
 fn job(context: &Context, arguments: &ShellArguments) -> Result<JobSpec, CommandError> {
     let file = context.lanes()?;
@@ -126,7 +148,7 @@ struct Command {
     has_terminal: bool,
 }
 
-fn command_of(job: &JobSpec, words: Vec<String>) -> Command {
+fn command_of(lane: &str, words: Vec<String>) -> Command {
     let has_terminal = terminal::is_interactive();
     let mut env = BTreeMap::new();
     if has_terminal {
@@ -134,7 +156,7 @@ fn command_of(job: &JobSpec, words: Vec<String>) -> Command {
     }
     let is_shell = words.is_empty();
     if is_shell {
-        env.insert("PS1".to_owned(), format!("[{}] \\w\\$ ", job.lane));
+        env.insert("PS1".to_owned(), format!("[{lane}] \\w\\$ "));
     }
     let shell = ["bash", "--noprofile", "--norc"];
     Command {
@@ -170,14 +192,23 @@ async fn work(
         },
         () = signals.any() => return Ok(Work::Stopped),
     };
+    let goes = "the lane's own command did not run, and nothing here is kept";
+    work_in(engine, &entry, command, goes, signals).await
+}
+
+/// Runs the command in the instance, of which `words` tell a person at a terminal.
+async fn work_in(
+    engine: &Engine,
+    entry: &Entry,
+    command: &Command,
+    words: &str,
+    signals: &mut Signals,
+) -> Result<Work, CommandError> {
     let size = command.has_terminal.then(terminal::size);
     let env = command.env.clone();
-    let session = engine.enter(&entry, &command.words, size, env).await?;
+    let session = engine.enter(entry, &command.words, size, env).await?;
     if command.has_terminal && command.is_shell {
-        talk::note(&format!(
-            "in {}; the lane's own command did not run, and nothing here is kept",
-            entry.instance_name()
-        ));
+        talk::note(&format!("in {}; {words}", entry.instance_name()));
     }
     let cannot = |error| CommandError::infrastructure("the terminal can't be used", &error);
     let raw = match command.has_terminal {

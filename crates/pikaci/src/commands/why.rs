@@ -260,6 +260,12 @@ fn instance(job: &JobRecord, removal: Option<&RemovalRecord>) -> String {
     match &removal.removal {
         Removal::Destroyed => format!("Its instance {name} was removed at {at}."),
         Removal::Gone => format!("Its instance {name} was not there any more at {at}."),
+        Removal::Kept { until } => format!(
+            "Its instance {name} is kept until {}; `pikaci shell --run {1} {2}` enters it.",
+            clock(*until),
+            job.run_id,
+            job.lane
+        ),
         Removal::Unknown { why } => {
             format!("Whether its instance {name} is gone is not known: {why}.")
         }

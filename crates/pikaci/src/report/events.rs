@@ -56,6 +56,10 @@ pub(crate) enum EventDocument<'a> {
         #[serde(flatten)]
         removal: &'a Removal,
     },
+    InstanceKept {
+        lane: &'a str,
+        until: Timestamp,
+    },
     RunEnded {
         run_id: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -118,7 +122,7 @@ impl EventWriter {
             RunEvent::Artifacts { lane, record } => EventDocument::LaneArtifacts { lane, record },
             RunEvent::Reports { lane, record } => EventDocument::LaneTests { lane, record },
             RunEvent::Verdict { verdict } => EventDocument::RunVerdict { verdict: *verdict },
-            RunEvent::Removed { lane, removal } => EventDocument::InstanceRemoved { lane, removal },
+            RunEvent::Removed { lane, removal } => EventDocument::of_removal(lane, removal),
         };
         self.write(out, Timestamp::now(), document)
     }
@@ -189,11 +193,7 @@ impl EventWriter {
                 )?;
             }
             if let Some(removed) = &lane.removal {
-                let removal = &removed.removal;
-                let document = EventDocument::InstanceRemoved {
-                    lane: lane_name,
-                    removal,
-                };
+                let document = EventDocument::of_removal(lane_name, &removed.removal);
                 self.write(out, removed.at, document)?;
             }
         }
@@ -201,6 +201,15 @@ impl EventWriter {
             return Ok(());
         }
         self.ended(out, details, None)
+    }
+}
+
+impl<'a> EventDocument<'a> {
+    fn of_removal(lane: &'a str, removal: &'a Removal) -> Self {
+        match removal.kept_until() {
+            Some(until) => Self::InstanceKept { lane, until },
+            None => Self::InstanceRemoved { lane, removal },
+        }
     }
 }
 

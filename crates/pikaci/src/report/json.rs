@@ -4,6 +4,7 @@ use jerichoci::outcome::RunVerdict;
 use jerichoci::record::{
     ArtifactsRecord, JobResult, LaneDetails, ReportsRecord, RunDetails, RunRecord, SelectionRecord,
 };
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::RunEnd;
@@ -45,6 +46,8 @@ struct LaneDocument<'a> {
     tests: Option<&'a ReportsRecord>,
     #[serde(skip_serializing_if = "Option::is_none")]
     artifacts: Option<&'a ArtifactsRecord>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept_until: Option<Timestamp>,
 }
 
 #[derive(Serialize)]
@@ -90,5 +93,6 @@ fn lane(lane: &LaneDetails) -> Option<LaneDocument<'_>> {
         error_lines: &lane.error_lines,
         tests: lane.reports.as_ref(),
         artifacts: lane.artifacts.as_ref(),
+        kept_until: lane.kept_until(),
     })
 }

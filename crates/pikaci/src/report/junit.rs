@@ -143,10 +143,10 @@ fn case(xml: &mut Writer<impl Write>, class: &str, lane: &LaneDetails) -> io::Re
     let element = xml.create_element("testcase").with_attributes(attributes);
     element.write_inner_content(|xml| {
         let phases = lane.phases().into_iter();
-        properties(
-            xml,
-            phases.map(|(phase, ms)| (format!("phase.{phase}_ms"), ms.to_string())),
-        )?;
+        let phases = phases.map(|(phase, ms)| (format!("phase.{phase}_ms"), ms.to_string()));
+        let kept = lane.kept_until();
+        let kept = kept.map(|until| ("kept_until".to_owned(), until.to_string()));
+        properties(xml, phases.chain(kept))?;
         if let Some(name) = Case::of(lane).element() {
             let message = text(&message(lane));
             let element = xml

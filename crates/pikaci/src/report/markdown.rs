@@ -21,6 +21,7 @@ pub(super) fn write(out: &mut impl Write, details: &RunDetails) -> std::io::Resu
         not_passed(out, lane)?;
     }
     unread_reports(out, details)?;
+    kept(out, details)?;
     let left_out = &details.record.selection.not_selected;
     if !left_out.is_empty() {
         writeln!(
@@ -144,6 +145,18 @@ fn failed_tests(out: &mut impl Write, reports: &ReportsRecord) -> std::io::Resul
         0 => Ok(()),
         more => writeln!(out, "- and {more} more"),
     }
+}
+
+fn kept(out: &mut impl Write, details: &RunDetails) -> std::io::Result<()> {
+    for kept in summary::kept(details) {
+        let (lane, until) = (code(kept.lane), &kept.until);
+        let (enter, release) = (code(&kept.enter), code(&kept.release));
+        writeln!(
+            out,
+            "\nThe instance of {lane} is kept until {until}: {enter} enters it, {release} removes it."
+        )?;
+    }
+    Ok(())
 }
 
 fn unread_reports(out: &mut impl Write, details: &RunDetails) -> std::io::Result<()> {

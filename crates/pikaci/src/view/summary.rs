@@ -55,7 +55,42 @@ pub(crate) fn lanes(out: &mut impl Write, details: &RunDetails) -> std::io::Resu
     }
     not_passed(out, details)?;
     reports(out, details)?;
+    tell_kept(out, details)?;
     why_not_selected(out, not_selected)
+}
+
+/// An instance that is kept, and what can be done with it.
+pub(crate) struct Kept<'a> {
+    pub(crate) lane: &'a str,
+    pub(crate) until: String,
+    /// The command that enters it.
+    pub(crate) enter: String,
+    /// The command that removes it.
+    pub(crate) release: String,
+}
+
+/// The instances of the run that are kept.
+pub(crate) fn kept(details: &RunDetails) -> impl Iterator<Item = Kept<'_>> {
+    let run = &details.record.run_id;
+    details.lanes.iter().filter_map(move |of| {
+        let (lane, until) = (of.lane.as_str(), of.kept_until()?);
+        Some(Kept {
+            lane,
+            until: until.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+            enter: format!("pikaci shell --run {run} {lane}"),
+            release: format!("pikaci release {run} {lane}"),
+        })
+    })
+}
+
+fn tell_kept(out: &mut impl Write, details: &RunDetails) -> std::io::Result<()> {
+    for kept in kept(details) {
+        let lane = style::paint(style::STRONG, kept.lane);
+        writeln!(out, "\n{lane}: its instance is kept until {}", kept.until)?;
+        writeln!(out, "  `{}` enters it", kept.enter)?;
+        writeln!(out, "  `{}` removes it", kept.release)?;
+    }
+    Ok(())
 }
 
 fn outcome_word(lane: &LaneDetails) -> &str {

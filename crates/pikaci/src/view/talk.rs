@@ -68,6 +68,29 @@ fn removed(recovered: &Recovered) -> String {
     }
 }
 
+/// What became of kept instances that were released.
+pub(crate) fn released(released: &Recovered) {
+    let run_id = &released.run_id;
+    let kept = match released.kept {
+        0 => String::new(),
+        count => format!("; {count} stay"),
+    };
+    let removed = released.removed;
+    note(&format!(
+        "run {run_id}: kept instances removed: {removed}{kept}"
+    ));
+    left(released);
+}
+
+/// What a run still keeps.
+pub(crate) fn keeps(recovered: &Recovered) {
+    if recovered.kept > 0 {
+        let (run_id, kept) = (&recovered.run_id, recovered.kept);
+        note(&format!("run {run_id}: instances still kept: {kept}"));
+        hint(&format!("`pikaci release {run_id}` removes them"));
+    }
+}
+
 /// What is still there, or may be.
 fn left(recovered: &Recovered) {
     let run_id = &recovered.run_id;
@@ -82,7 +105,7 @@ fn left(recovered: &Recovered) {
                     "whether {what} of run {run_id} is gone is not known: {why}"
                 ));
             }
-            Removal::Destroyed | Removal::Gone => {}
+            Removal::Destroyed | Removal::Gone | Removal::Kept { .. } => {}
         }
     }
 }

@@ -26,6 +26,7 @@ pub(crate) fn plan() -> RunPlan {
         },
         keep_going: None,
         allow_untracked: Vec::new(),
+        keep_failed: None,
     }
 }
 
