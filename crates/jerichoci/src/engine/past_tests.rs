@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::*;
 use crate::engine::Capacity;
 use crate::lanes::Section;
+use crate::outcome::RunVerdict;
 use crate::record::{
     RUN_RECORD_SCHEMA_VERSION, Removal, RemovalRecord, RunId, RunLock, RunPlan, RunRecord,
     RunState, RunStore, SelectionRecord, Timings,
@@ -108,13 +109,46 @@ fn each_file_tells_of_one_step_more() {
         left,
     };
     assert_eq!(past(), ended(Some(Box::new(left))));
-    job.write_removal(&RemovalRecord {
+    let until = Timestamp::MAX;
+    for removal in [Removal::Kept { until }, Removal::Gone] {
+        job.write_removal(&removed(removal)).expect("written");
+        assert_eq!(past(), ended(None));
+    }
+}
+
+fn removed(removal: Removal) -> RemovalRecord {
+    RemovalRecord {
         schema_version: RUN_RECORD_SCHEMA_VERSION,
-        removal: Removal::Gone,
+        removal,
         at: Timestamp::UNIX_EPOCH,
-    })
-    .expect("written");
-    assert_eq!(past(), ended(None));
+    }
+}
+
+#[test]
+fn what_is_kept_is_neither_clean_nor_something_to_go_on_with() {
+    let (_dir, run, _lock) = run();
+    let until = Timestamp::UNIX_EPOCH;
+    let job = run.create_job("a").expect("made");
+    job.write_record(&intent(1)).expect("written");
+    job.write_result(&result(1)).expect("written");
+    assert!(run.kept().expect("read").is_empty());
+    job.write_removal(&removed(Removal::Kept { until }))
+        .expect("written");
+    let kept = run.kept().expect("read");
+    let kept: Vec<(&str, Timestamp)> = kept
+        .iter()
+        .map(|(job, until)| (job.lane.as_str(), *until))
+        .collect();
+    assert_eq!(kept, [("a", until)]);
+    assert!(!run.is_clean().expect("read"));
+    assert!(!run.is_only_kept().expect("read"), "it has no verdict");
+    let mut record = run.read().expect("read");
+    record.verdict = Some(RunVerdict::Failed);
+    run.write(&record).expect("written");
+    assert!(run.is_only_kept().expect("read"));
+    job.write_removal(&removed(Removal::Gone)).expect("written");
+    assert!(run.is_clean().expect("read"));
+    assert!(!run.is_only_kept().expect("read"));
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod gate;
 mod hostile;
 mod hostile_disks;
 mod interruptions;
+mod kept;
 mod many;
 mod outcomes;
 mod payloads;
