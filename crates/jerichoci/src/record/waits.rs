@@ -163,6 +163,7 @@ mod tests {
             },
             keep_going: None,
             allow_untracked: Vec::new(),
+            keep_failed: None,
         }
     }
 
