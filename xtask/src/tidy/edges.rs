@@ -11,6 +11,10 @@ use super::Finding;
 const ALLOWED: &[(&str, &[&str])] = &[
     ("pika-incus-guest-role", &[]),
     ("pika-cloud", &["pika-incus-guest-role"]),
+    (
+        "pika-managed-agent-contract",
+        &["pika-cloud", "pika-incus-guest-role"],
+    ),
     ("pika-incus", &[]),
     ("pika-guest", &["pika-cloud"]),
     ("pika-runtime", &["pika-cloud", "pika-incus"]),
@@ -45,6 +49,10 @@ const PURE: &[(&str, &[&str])] = &[
     (
         "pika-cloud",
         &["hex", "serde", "serde_json", "sha2", "thiserror", "toml"],
+    ),
+    (
+        "pika-managed-agent-contract",
+        &["serde", "serde_json", "thiserror"],
     ),
 ];
 
