@@ -114,6 +114,7 @@ impl InstanceType {
 
 /// Sizes of an instance; `limits.*` are sent only for those that are present.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct RuntimeResources {
     /// Virtual CPUs.

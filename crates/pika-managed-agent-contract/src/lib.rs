@@ -10,18 +10,23 @@
 //! AgentObservation                      --derive_status--> AgentStatus
 //! ```
 
+mod caller;
 mod error;
 mod observation;
+mod operation;
 mod params;
 mod request;
 mod state;
 mod view;
+mod words;
 
+pub use caller::{Role, Scope};
 pub use error::{ErrorBody, ErrorCode};
 pub use observation::{
     AgentObservation, AgentStatus, GuestReport, InstanceSeen, LastKnown, Reason, Target, Work,
     derive_status,
 };
+pub use operation::{OperationKind, OperationState};
 pub use params::{ENVIRONMENT_PREFIX, OperatorParams, ParamsError, ProvisionParams, materialize};
 pub use pika_incus_guest_role::IncusGuestRole;
 pub use request::{
@@ -29,5 +34,7 @@ pub use request::{
 };
 pub use state::{AgentState, StartupPhase};
 pub use view::{
-    AgentList, AgentView, KnownAgentBody, OperationKind, OperationState, OperationView,
+    AgentList, AgentView, BackupList, BackupView, EventView, KnownAgentBody, OperationList,
+    OperationView,
 };
+pub use words::UnknownWord;

@@ -25,6 +25,7 @@ const PLACEHOLDER: &str = "unset";
 
 /// A request for an agent. All of it is optional.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AgentProvisionRequest {
     /// Where and from what it is made.
@@ -40,10 +41,12 @@ pub struct AgentProvisionRequest {
 
 /// Where and from what an agent is made.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct IncusProvisionParams {
     /// What the instance is for; only a managed role is taken.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub guest_role: Option<IncusGuestRole>,
     /// `https://` address of the Incus server, or the absolute path of its socket.
     #[serde(skip_serializing_if = "Option::is_none")]

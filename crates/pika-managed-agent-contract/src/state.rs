@@ -2,12 +2,13 @@
 //!
 //! Owns both vocabularies and their spelling. A word that is not in them is refused.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
+
+use crate::words::words;
 
 /// What an agent is to its owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AgentState {
     /// On its way to ready, or being brought back.
@@ -24,6 +25,7 @@ pub enum AgentState {
 
 /// How far an agent has come on its way to ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StartupPhase {
     /// Written down; nobody works on it yet.
@@ -92,14 +94,4 @@ impl StartupPhase {
     }
 }
 
-impl fmt::Display for AgentState {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.as_str())
-    }
-}
-
-impl fmt::Display for StartupPhase {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.as_str())
-    }
-}
+words!(AgentState, StartupPhase);

@@ -8,10 +8,11 @@ use pika_cloud::{RuntimeResources, Timestamp};
 use pika_incus_guest_role::IncusGuestRole;
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentState, ErrorBody, StartupPhase};
+use crate::{AgentState, ErrorBody, OperationKind, OperationState, StartupPhase};
 
 /// What applications have always read of an agent: the body of the three known routes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KnownAgentBody {
     /// The agent's id, the same for all its instances.
     pub agent_id: String,
@@ -26,6 +27,7 @@ pub struct KnownAgentBody {
 
 /// An agent in full.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AgentView {
     /// What the known routes have always said.
     #[serde(flatten)]
@@ -35,9 +37,11 @@ pub struct AgentView {
     pub reason: Option<String>,
     /// Since when Incus could not be asked; the state is the last known one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub stale_since: Option<Timestamp>,
     /// Its role, when its image is the role's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub guest_role: Option<IncusGuestRole>,
     /// Which instance of it this is, from 1; 0 before the first.
     pub generation: u64,
@@ -49,13 +53,16 @@ pub struct AgentView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<OperationView>,
     /// When it was asked for.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub created_at: Timestamp,
     /// When something about it last changed.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub updated_at: Timestamp,
 }
 
 /// One page of agents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AgentList {
     /// The agents.
     pub agents: Vec<AgentView>,
@@ -64,56 +71,9 @@ pub struct AgentList {
     pub next: Option<String>,
 }
 
-/// What an operation does to its agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OperationKind {
-    /// Makes volume and instance.
-    Create,
-    /// Starts it.
-    Start,
-    /// Stops it.
-    Stop,
-    /// Stops and starts it; everything is kept.
-    Restart,
-    /// Brings it back, by the mildest means that works.
-    Recover,
-    /// Rolls its volume back to a chosen snapshot.
-    Restore,
-    /// Makes a new root and empties the volume.
-    Reset,
-    /// Makes a new root on the same volume.
-    Rebuild,
-    /// Takes a snapshot of its volume.
-    Backup,
-    /// Detaches, takes a last snapshot, and purges after a grace.
-    Delete,
-}
-
-/// How far an operation is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OperationState {
-    /// Written down; no worker has it.
-    Pending,
-    /// A worker has it.
-    Running,
-    /// It ended well.
-    Succeeded,
-    /// It ended badly.
-    Failed,
-}
-
-impl OperationState {
-    /// Whether it is over.
-    #[must_use]
-    pub const fn is_terminal(self) -> bool {
-        matches!(self, OperationState::Succeeded | OperationState::Failed)
-    }
-}
-
 /// An operation in full.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct OperationView {
     /// The operation's id.
     pub operation_id: String,
@@ -130,10 +90,63 @@ pub struct OperationView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorBody>,
     /// When it was asked for.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub created_at: Timestamp,
     /// When it is given up.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub deadline_at: Timestamp,
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub finished_at: Option<Timestamp>,
+}
+
+/// One thing that happened to an agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EventView {
+    /// Grows with each event of the deployment; what `Last-Event-ID` gives back.
+    pub id: u64,
+    /// The agent.
+    pub agent_id: String,
+    /// When it happened.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub at: Timestamp,
+    /// What happened, such as `state_changed`.
+    pub kind: String,
+    /// Details of that kind.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub data: serde_json::Value,
+}
+
+/// One page of operations, the newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct OperationList {
+    /// The operations.
+    pub operations: Vec<OperationView>,
+    /// Gives the next page when sent back; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// A snapshot of an agent's volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct BackupView {
+    /// Its name, which `restore` takes.
+    pub name: String,
+    /// Why it was taken: `requested`, `scheduled`, or `before_` and an operation's kind.
+    pub reason: String,
+    /// When.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub created_at: Timestamp,
+}
+
+/// All snapshots of an agent's volume, the newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct BackupList {
+    /// The snapshots.
+    pub backups: Vec<BackupView>,
 }

@@ -15,6 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "pika-managed-agent-contract",
         &["pika-cloud", "pika-incus-guest-role"],
     ),
+    ("pika-store", &["pika-cloud", "pika-managed-agent-contract"]),
     ("pika-incus", &[]),
     ("pika-guest", &["pika-cloud"]),
     ("pika-runtime", &["pika-cloud", "pika-incus"]),
@@ -48,11 +49,19 @@ const PURE: &[(&str, &[&str])] = &[
     ("pika-incus-guest-role", &["serde", "thiserror", "toml"]),
     (
         "pika-cloud",
-        &["hex", "serde", "serde_json", "sha2", "thiserror", "toml"],
+        &[
+            "hex",
+            "serde",
+            "serde_json",
+            "sha2",
+            "thiserror",
+            "toml",
+            "utoipa",
+        ],
     ),
     (
         "pika-managed-agent-contract",
-        &["serde", "serde_json", "thiserror"],
+        &["serde", "serde_json", "thiserror", "utoipa"],
     ),
 ];
 

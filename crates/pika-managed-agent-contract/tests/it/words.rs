@@ -40,10 +40,16 @@ fn every_error_has_its_word_and_status() {
         ("agent_not_found", 404),
         ("recover_failed", 503),
         ("quota_exceeded", 429),
+        ("not_found", 404),
+        ("conflict", 409),
+        ("payload_too_large", 413),
+        ("rate_limited", 429),
+        ("unavailable", 503),
         ("internal", 500),
     ];
     for (code, (word, status)) in ErrorCode::ALL.into_iter().zip(expected) {
         assert_eq!(serde_json::to_value(code).unwrap(), json!(word));
+        assert_eq!(code.as_str(), word);
         assert_eq!(code.status(), status);
     }
 }

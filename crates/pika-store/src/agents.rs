@@ -1,0 +1,116 @@
+//! Reading agents. What is another owner's is like what isn't there.
+//!
+//! Owns lookups and pages; a page goes on after the last id that was seen, so rows that come or go in between neither
+//! repeat nor hide others.
+
+use crate::error::{Saying as _, StoreError};
+use crate::model::{AGENT_COLUMNS, Agent, Millis, agent};
+use crate::open::Store;
+
+/// Which agents are listed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AgentFilter<'a> {
+    /// Only this owner's.
+    pub owner_id: Option<&'a str>,
+    /// Also those whose instance was taken away for good and whose volume is still kept.
+    pub deleted: bool,
+}
+
+/// Which part of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page<'a> {
+    /// What comes after this id.
+    pub after: Option<&'a str>,
+    /// At most so many.
+    pub limit: i64,
+}
+
+impl Store {
+    /// An agent that is not purged; with `owner_id` only that owner's. One that was deleted is found only by
+    /// `deleted`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn agent(
+        &self,
+        id: &str,
+        owner_id: Option<&str>,
+        deleted: bool,
+    ) -> Result<Option<Agent>, StoreError> {
+        let row = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "SELECT {AGENT_COLUMNS} FROM agents WHERE id = $1 AND purged_at IS NULL"
+        )))
+        .bind(id.to_owned())
+        .fetch_optional(self.reads())
+        .await
+        .saying("read an agent")?;
+        let found = row.as_ref().map(agent).transpose()?;
+        Ok(found.filter(|found| {
+            owner_id.is_none_or(|owner| found.owner_id == owner)
+                && (deleted || found.deleted_at.is_none())
+        }))
+    }
+
+    /// An owner's default agent, unless it is deleted or being deleted.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn default_agent(&self, owner_id: &str) -> Result<Option<Agent>, StoreError> {
+        let row = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "SELECT {AGENT_COLUMNS} FROM agents WHERE owner_id = $1 AND is_default = 1 AND target <> 'deleted'"
+        )))
+        .bind(owner_id.to_owned())
+        .fetch_optional(self.reads())
+        .await
+        .saying("read an owner's agent")?;
+        row.as_ref().map(agent).transpose()
+    }
+
+    /// A page of agents, by id.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn agents(
+        &self,
+        filter: AgentFilter<'_>,
+        page: Page<'_>,
+    ) -> Result<Vec<Agent>, StoreError> {
+        let owner = if filter.owner_id.is_some() {
+            " AND owner_id = $3"
+        } else {
+            ""
+        };
+        let deleted = if filter.deleted {
+            ""
+        } else {
+            " AND deleted_at IS NULL"
+        };
+        let mut query = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "SELECT {AGENT_COLUMNS} FROM agents WHERE id > $1 AND purged_at IS NULL{owner}{deleted} ORDER BY id LIMIT $2"
+        )))
+        .bind(page.after.unwrap_or_default().to_owned())
+        .bind(page.limit);
+        if let Some(owner) = filter.owner_id {
+            query = query.bind(owner.to_owned());
+        }
+        let rows = query.fetch_all(self.reads()).await.saying("list agents")?;
+        rows.iter().map(agent).collect()
+    }
+
+    /// Deleted agents whose volume may be taken away now, at most `limit`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn agents_to_purge(&self, now: Millis, limit: i64) -> Result<Vec<Agent>, StoreError> {
+        let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "SELECT {AGENT_COLUMNS} FROM agents WHERE purged_at IS NULL AND deleted_at IS NOT NULL AND purge_after <= $1 \
+             ORDER BY purge_after, id LIMIT $2"
+        )))
+        .bind(now)
+        .bind(limit)
+        .fetch_all(self.reads())
+        .await
+        .saying("list what is to be purged")?;
+        rows.iter().map(agent).collect()
+    }
+}

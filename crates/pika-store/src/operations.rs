@@ -1,0 +1,149 @@
+//! Reading operations.
+//!
+//! Owns lookups and pages, the newest first.
+
+use std::collections::BTreeMap;
+
+use crate::error::{Saying as _, StoreError};
+use crate::model::{Millis, OPERATION_COLUMNS, Operation, operation};
+use crate::open::Store;
+use crate::row::get;
+use crate::work::StepRecord;
+
+impl Store {
+    /// An operation; with `owner_id` only of that owner's agents.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn operation(
+        &self,
+        id: &str,
+        owner_id: Option<&str>,
+    ) -> Result<Option<Operation>, StoreError> {
+        let row = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "SELECT {OPERATION_COLUMNS} FROM operations WHERE id = $1"
+        )))
+        .bind(id.to_owned())
+        .fetch_optional(self.reads())
+        .await
+        .saying("read an operation")?;
+        let found = row.as_ref().map(operation).transpose()?;
+        Ok(found.filter(|found| owner_id.is_none_or(|owner| found.owner_id == owner)))
+    }
+
+    /// An agent's operations, the newest first, after the one with the id `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn operations_of(
+        &self,
+        agent_id: &str,
+        after: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<Operation>, StoreError> {
+        let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "SELECT {OPERATION_COLUMNS} FROM operations WHERE agent_id = $1 AND position < \
+             COALESCE((SELECT p.position FROM operations p WHERE p.id = $2 AND p.agent_id = $1), $4) \
+             ORDER BY position DESC LIMIT $3"
+        )))
+        .bind(agent_id.to_owned())
+        .bind(after.unwrap_or_default().to_owned())
+        .bind(limit)
+        .bind(i64::MAX)
+        .fetch_all(self.reads())
+        .await
+        .saying("list operations")?;
+        rows.iter().map(operation).collect()
+    }
+
+    /// The operation of an agent that is under way, or else the next one.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn open_operation(&self, agent_id: &str) -> Result<Option<Operation>, StoreError> {
+        let row = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "SELECT {OPERATION_COLUMNS} FROM operations WHERE agent_id = $1 AND state IN ('running', 'pending') \
+             ORDER BY CASE state WHEN 'running' THEN 0 ELSE 1 END, position LIMIT 1"
+        )))
+        .bind(agent_id.to_owned())
+        .fetch_optional(self.reads())
+        .await
+        .saying("read what is under way")?;
+        row.as_ref().map(operation).transpose()
+    }
+
+    /// All operations that are not over, by agent: of each the one under way, or else the next one.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn open_operations(&self) -> Result<BTreeMap<String, Operation>, StoreError> {
+        let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "SELECT {OPERATION_COLUMNS} FROM operations WHERE state IN ('running', 'pending') \
+             ORDER BY CASE state WHEN 'running' THEN 1 ELSE 0 END, position DESC"
+        )))
+        .fetch_all(self.reads())
+        .await
+        .saying("list what is under way")?;
+        // What comes later in the list stands in the map: the running one, else the oldest.
+        let each = rows.iter().map(|row| {
+            let found = operation(row)?;
+            Ok((found.agent_id.clone(), found))
+        });
+        each.collect()
+    }
+
+    /// What was done for an operation, in order.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn steps_of(&self, operation_id: &str) -> Result<Vec<StepRecord>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT step, fence, worker, started_at, finished_at FROM operation_steps WHERE operation_id = $1 \
+             ORDER BY ordinal",
+        )
+        .bind(operation_id.to_owned())
+        .fetch_all(self.reads())
+        .await
+        .saying("list steps")?;
+        let step = |row: &sqlx::any::AnyRow| {
+            Ok(StepRecord {
+                step: get(row, "step")?,
+                fence: get(row, "fence")?,
+                worker: get(row, "worker")?,
+                started_at: get(row, "started_at")?,
+                finished_at: get(row, "finished_at")?,
+            })
+        };
+        rows.iter().map(step).collect()
+    }
+
+    /// Removes operations that ended before `before`, except the newest of each agent, and idempotency keys of that
+    /// age.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn prune_operations(&self, before: Millis) -> Result<u64, StoreError> {
+        const OLD: &str = "SELECT id FROM operations o WHERE finished_at < $1 AND EXISTS \
+             (SELECT 1 FROM operations n WHERE n.agent_id = o.agent_id AND n.position > o.position)";
+        let mut transaction = self.write().await?;
+        for statement in [
+            "DELETE FROM idempotency_keys WHERE created_at < $1".to_owned(),
+            format!("DELETE FROM operation_steps WHERE operation_id IN ({OLD})"),
+        ] {
+            sqlx::query(sqlx::AssertSqlSafe(statement))
+                .bind(before)
+                .execute(&mut *transaction)
+                .await
+                .saying("remove what is old")?;
+        }
+        let gone = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "DELETE FROM operations WHERE id IN ({OLD})"
+        )))
+        .bind(before)
+        .execute(&mut *transaction)
+        .await
+        .saying("remove old operations")?;
+        transaction.commit().await.saying("commit")?;
+        Ok(gone.rows_affected())
+    }
+}
