@@ -12,10 +12,13 @@
 
 mod caller;
 mod error;
+pub mod exec;
 mod observation;
 mod operation;
 mod params;
+mod people;
 mod request;
+pub mod routes;
 mod state;
 mod view;
 mod words;
@@ -28,13 +31,17 @@ pub use observation::{
 };
 pub use operation::{OperationKind, OperationState};
 pub use params::{ENVIRONMENT_PREFIX, OperatorParams, ParamsError, ProvisionParams, materialize};
+pub use people::{
+    AllowBody, AllowList, AllowView, AuditList, AuditView, MadeToken, NewOwner, NewTokenBody,
+    OwnerList, OwnerView, QuotaBody, StrayList, StrayView, TokenList, TokenView, UsageView,
+};
 pub use pika_incus_guest_role::IncusGuestRole;
 pub use request::{
     AgentProvisionRequest, Authority, IncusProvisionParams, REQUEST_BYTES_MAX, RequestError,
 };
 pub use state::{AgentState, StartupPhase};
 pub use view::{
-    AgentList, AgentView, BackupList, BackupView, EventView, KnownAgentBody, OperationList,
-    OperationView,
+    AgentList, AgentView, BackupList, BackupView, EventList, EventView, KnownAgentBody,
+    OperationList, OperationView, RestoreBody,
 };
 pub use words::UnknownWord;

@@ -119,6 +119,25 @@ pub struct EventView {
     pub data: serde_json::Value,
 }
 
+/// One page of events, the oldest first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EventList {
+    /// The events.
+    pub events: Vec<EventView>,
+    /// What `after` goes on from; there whether more events are there now or come later.
+    pub next: u64,
+}
+
+/// Which backup a volume is brought back to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct RestoreBody {
+    /// The backup's name.
+    pub backup: String,
+}
+
 /// One page of operations, the newest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
