@@ -21,12 +21,14 @@ mod id;
 mod inspect;
 mod janitor;
 mod observe;
+mod owned;
 mod run;
 mod runner;
 mod runtimes;
 mod steps;
 mod text;
 mod volumes;
+mod wake_ups;
 
 pub use collect::{
     ArchiveEnd, ArchiveSink, CollectError, CollectLimits, Collected, CollectedFile, CollectedFrom,
@@ -44,6 +46,7 @@ pub use id::RuntimeId;
 pub use inspect::{GuestStatus, InspectError, Observation, ReadyError};
 pub use janitor::{SweepReport, Swept, SweptKind};
 pub use observe::{InstanceSeen, LookError, OperationSeen, OursSeen, Power};
+pub use owned::{OwnedInstance, VolumeDevice};
 /// The client that runtimes are reached through.
 pub use pika_incus as incus;
 pub use run::{
@@ -57,6 +60,7 @@ pub use volumes::{
     GuestOwner, LabelChange, LeaseChange, NewVolume, OwnedVolume, PoolCloning, Relabelled,
     VolumeClone, VolumeCloned, VolumeEnsured, VolumeError, VolumeRemoved,
 };
+pub use wake_ups::{WakeUps, WakeUpsBroken};
 
 #[cfg(test)]
 mod plan_tests;
