@@ -16,6 +16,7 @@ mod control;
 mod destroy;
 mod ensure;
 mod facts;
+mod guest;
 mod host_dirs;
 mod id;
 mod inspect;
@@ -42,8 +43,9 @@ pub use ensure::{
     ensure_steps,
 };
 pub use facts::{FactsError, ResolvePlanError, ServerOnce, ServerSeen};
+pub use guest::{CrashLoop, GuestLook, GuestLookError, GuestMount, GuestStatus, MountSeen};
 pub use id::RuntimeId;
-pub use inspect::{GuestStatus, InspectError, Observation, ReadyError};
+pub use inspect::{InspectError, Observation, ReadyError};
 pub use janitor::{SweepReport, Swept, SweptKind};
 pub use observe::{InstanceSeen, LookError, OperationSeen, OursSeen, Power};
 pub use owned::{OwnedInstance, VolumeDevice};
