@@ -51,6 +51,7 @@ pub use observe::{InstanceSeen, LookError, OperationSeen, OursSeen, Power};
 pub use owned::{OwnedInstance, VolumeDevice};
 /// The client that runtimes are reached through.
 pub use pika_incus as incus;
+pub use pika_incus::SnapshotExpiry;
 pub use run::{
     Attached, CancelError, DiscardLog, ExecEnd, GuestSeen, InfrastructureKind, LastWords, LogSink,
     RunDeadline, RunError, RunReport, RunVerdict, WaitingRunner, end_text, judge_attach,
@@ -59,8 +60,9 @@ pub use run::{
 pub use runtimes::{Runtime, Runtimes};
 pub use steps::{StepHook, StepMoment, StepOperation, StepPoint, StepVerdict};
 pub use volumes::{
-    GuestOwner, LabelChange, LeaseChange, NewVolume, OwnedVolume, PoolCloning, Relabelled,
-    VolumeClone, VolumeCloned, VolumeEnsured, VolumeError, VolumeRemoved,
+    GuestOwner, LabelChange, LeaseChange, NewVolume, ORIGIN_SNAPSHOT, OwnedSnapshot, OwnedVolume,
+    PoolCloning, Relabelled, SnapshotRemoved, SnapshotSchedule, VolumeChanged, VolumeClone,
+    VolumeCloned, VolumeEnsured, VolumeError, VolumeRemoved, VolumeRestored,
 };
 pub use wake_ups::{WakeUps, WakeUpsBroken};
 
