@@ -30,6 +30,10 @@ pub const LABEL_INSTANCE_NAME: &str = "user.pika.instance_name";
 pub const LABEL_UNFINISHED: &str = "user.pika.unfinished";
 /// The volume that a volume was filled from.
 pub const LABEL_CLONED_FROM: &str = "user.pika.cloned_from";
+/// When a kept volume may go whose owner is gone (RFC 3339). Until then it is there to be brought back.
+pub const LABEL_TOMBSTONE: &str = "user.pika.tombstone";
+/// Which request put a snapshot's content back into a volume last.
+pub const LABEL_RESTORED: &str = "user.pika.restored";
 /// What a spec's own labels begin with.
 pub const LABEL_PREFIX: &str = "user.pika.label.";
 

@@ -51,7 +51,7 @@ pub use transport::{ConfigError, HttpsConfig, ServerTrust};
 pub use types::{
     Alias, Certificate, CertificateRequest, Config, Devices, ETag, Event, EventKind, Image,
     Instance, InstanceKind, InstanceState, InstanceStatus, Network, Operation, OperationId,
-    OperationStatus, Pool, PoolResources, Profile, Project, Server, Snapshot, StateAction,
-    StateChange, Tagged, TrustToken, Volume, VolumeContent, VolumeCopy, VolumeSnapshot,
-    VolumeState, Warning,
+    OperationStatus, Pool, PoolResources, Profile, Project, Server, Snapshot, SnapshotExpiry,
+    StateAction, StateChange, Tagged, TrustToken, Volume, VolumeContent, VolumeCopy,
+    VolumeSnapshot, VolumeState, Warning,
 };

@@ -196,20 +196,8 @@ impl Runtimes {
 
     /// The instance, if it is there and ours.
     pub(crate) async fn ours(&self, id: &RuntimeId) -> Result<OursSeen, ControlError> {
-        let (instance_name, project) = (id.instance_name().to_owned(), id.project().to_owned());
-        match self.look(&self.client(id.project()), id).await {
-            Ok(InstanceSeen::Ours(ours)) => Ok(ours),
-            Ok(InstanceSeen::Absent) => Err(ControlError::Gone {
-                instance_name,
-                project,
-            }),
-            Ok(InstanceSeen::NotOurs { reason }) => Err(ControlError::NotOurs {
-                instance_name,
-                project,
-                reason,
-            }),
-            Err(error) => Err(ControlError::Look(error)),
-        }
+        let seen = self.look(&self.client(id.project()), id).await;
+        ControlError::unless_ours(id, seen.map_err(ControlError::Look)?)
     }
 }
 
@@ -223,6 +211,23 @@ fn failed(id: &RuntimeId, what: &'static str, problem: String) -> ControlError {
 }
 
 impl ControlError {
+    /// What was seen, if it is an instance of ours.
+    pub(crate) fn unless_ours(id: &RuntimeId, seen: InstanceSeen) -> Result<OursSeen, Self> {
+        let (instance_name, project) = (id.instance_name().to_owned(), id.project().to_owned());
+        match seen {
+            InstanceSeen::Ours(ours) => Ok(ours),
+            InstanceSeen::Absent => Err(Self::Gone {
+                instance_name,
+                project,
+            }),
+            InstanceSeen::NotOurs { reason } => Err(Self::NotOurs {
+                instance_name,
+                project,
+                reason,
+            }),
+        }
+    }
+
     /// What kind of thing went wrong with the look, where that is what went wrong.
     pub fn look_kind(&self) -> Option<ErrorKind> {
         match self {

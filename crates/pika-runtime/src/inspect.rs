@@ -1,23 +1,19 @@
-//! Owns the reading of what a runtime is doing: the instance as Incus shows it, and the guest's own status file,
-//! which is decoded with bounds and never trusted. Changes nothing.
+//! Owns the reading of what a runtime is doing: the instance as Incus shows it, and the guest's own status. Changes nothing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use pika_cloud::LifecycleState;
 use pika_cloud::labels::LABEL_PREFIX;
-use pika_cloud::lifecycle::decode_status;
-use pika_cloud::{LifecycleState, LifecycleStatus};
-use pika_incus::{CaptureLimits, ErrorKind, ExecRequest};
+use pika_incus::ErrorKind;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use crate::guest::{GuestStatus, guest_status};
 use crate::id::RuntimeId;
 use crate::observe::{InstanceSeen, LookError, Power};
 use crate::runtimes::{Runtime, Runtimes};
-use crate::text::chain;
 
-const STATUS_BYTES_MAX: usize = pika_cloud::lifecycle::limits::STATUS_BYTES_MAX;
-const STATUS_LIMIT: Duration = Duration::from_secs(10);
 const READY_PAUSE_FIRST: Duration = Duration::from_millis(50);
 const READY_PAUSE_MAX: Duration = Duration::from_secs(1);
 
@@ -35,21 +31,6 @@ pub struct Observation {
     pub guest: Option<GuestStatus>,
     /// The spec's own labels.
     pub labels: BTreeMap<String, String>,
-}
-
-/// The guest's `status.json`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(tag = "status", rename_all = "snake_case")]
-pub enum GuestStatus {
-    /// It is there and is one. What it says is the guest's claim.
-    Said(LifecycleStatus),
-    /// The guest answers and has no status yet.
-    Missing,
-    /// It can't be read, or is none.
-    Unreadable {
-        /// Why.
-        why: String,
-    },
 }
 
 /// A runtime that can't be looked at.
@@ -103,7 +84,7 @@ impl Runtimes {
             };
             labels = ours.instance.config.iter().filter_map(own).collect();
             if ours.power == Power::Running {
-                guest = Some(self.guest_status(id).await);
+                guest = Some(guest_status(&client, id.instance_name()).await);
             }
         }
         let state = state_of(&seen, guest.as_ref());
@@ -154,36 +135,6 @@ impl Runtimes {
             pause = (pause * 2).min(READY_PAUSE_MAX);
         }
     }
-
-    /// Reads the guest's status over an exec, bounded in time and size whatever the file is.
-    async fn guest_status(&self, id: &RuntimeId) -> GuestStatus {
-        let path = format!("{}/status.json", pika_cloud::paths::STATE_DIR);
-        let bytes = (STATUS_BYTES_MAX + 1).to_string();
-        let script = r#"[ -e "$1" ] || exit 3; exec head -c "$2" -- "$1""#;
-        let mut request = ExecRequest::new(["/bin/sh", "-c", script, "pika", &path, &bytes]);
-        request.cwd = Some("/".to_owned());
-        let limits = CaptureLimits {
-            stdout_max: STATUS_BYTES_MAX + 1,
-            stderr_max: 1024,
-        };
-        match self
-            .client(id.project())
-            .exec_capture(id.instance_name(), &request, limits, STATUS_LIMIT)
-            .await
-        {
-            Ok(output) if output.exit_code == 3 => GuestStatus::Missing,
-            Ok(output) if output.exit_code == 0 => {
-                match decode_status("status.json", &output.stdout) {
-                    Ok(status) => GuestStatus::Said(status),
-                    Err(error) => GuestStatus::Unreadable { why: chain(&error) },
-                }
-            }
-            Ok(output) => GuestStatus::Unreadable {
-                why: format!("reading it ended with status {}", output.exit_code),
-            },
-            Err(error) => GuestStatus::Unreadable { why: chain(&error) },
-        }
-    }
 }
 
 /// One state from what was seen.
@@ -193,7 +144,9 @@ fn state_of(seen: &InstanceSeen, guest: Option<&GuestStatus>) -> LifecycleState 
     };
     match (ours.power, guest) {
         (Power::Running, Some(GuestStatus::Said(status))) => status.state,
-        (Power::Running, Some(GuestStatus::Missing)) => LifecycleState::Booted,
+        (Power::Running, Some(GuestStatus::Missing | GuestStatus::OfAnotherBoot { .. })) => {
+            LifecycleState::Booted
+        }
         (Power::Running | Power::Frozen | Power::Error, _) => LifecycleState::Unreachable,
         (Power::Stopped, _) if ours.started_at.is_none() => LifecycleState::Provisioning,
         (Power::Stopped, _) => LifecycleState::Stopped,

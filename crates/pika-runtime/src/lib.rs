@@ -16,17 +16,20 @@ mod control;
 mod destroy;
 mod ensure;
 mod facts;
+mod guest;
 mod host_dirs;
 mod id;
 mod inspect;
 mod janitor;
 mod observe;
+mod owned;
 mod run;
 mod runner;
 mod runtimes;
 mod steps;
 mod text;
 mod volumes;
+mod wake_ups;
 
 pub use collect::{
     ArchiveEnd, ArchiveSink, CollectError, CollectLimits, Collected, CollectedFile, CollectedFrom,
@@ -40,12 +43,15 @@ pub use ensure::{
     ensure_steps,
 };
 pub use facts::{FactsError, ResolvePlanError, ServerOnce, ServerSeen};
+pub use guest::{CrashLoop, GuestLook, GuestLookError, GuestMount, GuestStatus, MountSeen};
 pub use id::RuntimeId;
-pub use inspect::{GuestStatus, InspectError, Observation, ReadyError};
+pub use inspect::{InspectError, Observation, ReadyError};
 pub use janitor::{SweepReport, Swept, SweptKind};
 pub use observe::{InstanceSeen, LookError, OperationSeen, OursSeen, Power};
+pub use owned::{OwnedInstance, VolumeDevice};
 /// The client that runtimes are reached through.
 pub use pika_incus as incus;
+pub use pika_incus::SnapshotExpiry;
 pub use run::{
     Attached, CancelError, DiscardLog, ExecEnd, GuestSeen, InfrastructureKind, LastWords, LogSink,
     RunDeadline, RunError, RunReport, RunVerdict, WaitingRunner, end_text, judge_attach,
@@ -54,9 +60,11 @@ pub use run::{
 pub use runtimes::{Runtime, Runtimes};
 pub use steps::{StepHook, StepMoment, StepOperation, StepPoint, StepVerdict};
 pub use volumes::{
-    GuestOwner, LabelChange, LeaseChange, NewVolume, OwnedVolume, PoolCloning, Relabelled,
-    VolumeClone, VolumeCloned, VolumeEnsured, VolumeError, VolumeRemoved,
+    GuestOwner, LabelChange, LeaseChange, NewVolume, ORIGIN_SNAPSHOT, OwnedSnapshot, OwnedVolume,
+    PoolCloning, Relabelled, SnapshotRemoved, SnapshotSchedule, VolumeChanged, VolumeClone,
+    VolumeCloned, VolumeEnsured, VolumeError, VolumeRemoved, VolumeRestored,
 };
+pub use wake_ups::{WakeUps, WakeUpsBroken};
 
 #[cfg(test)]
 mod plan_tests;

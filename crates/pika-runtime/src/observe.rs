@@ -74,15 +74,24 @@ impl OursSeen {
 
 /// A look that showed nothing.
 #[derive(Debug, thiserror::Error)]
-#[error("can't look at instance {instance_name} in project {project}")]
+#[error("can't look at {what} in project {project}")]
 pub struct LookError {
-    instance_name: String,
+    what: String,
     project: String,
     #[source]
     source: pika_incus::Error,
 }
 
 impl LookError {
+    /// A look at all instances of a project.
+    pub(crate) fn of_all(project: &str, source: pika_incus::Error) -> Self {
+        Self {
+            what: "the instances".to_owned(),
+            project: project.to_owned(),
+            source,
+        }
+    }
+
     /// What kind of thing went wrong.
     pub fn kind(&self) -> ErrorKind {
         self.source.kind()
@@ -99,7 +108,7 @@ impl Runtimes {
         let (instance, operations) =
             tokio::join!(client.instance(id.instance_name()), client.operations());
         let failed = |source| LookError {
-            instance_name: id.instance_name().to_owned(),
+            what: format!("instance {}", id.instance_name()),
             project: id.project().to_owned(),
             source,
         };
@@ -178,7 +187,7 @@ fn why_not_ours(instance: &Instance, owner: &pika_cloud::DeploymentId) -> String
 }
 
 /// Incus's status as one of ours. A status that this code doesn't know counts as in between.
-fn power_of(status: InstanceStatus) -> Power {
+pub(crate) fn power_of(status: InstanceStatus) -> Power {
     match status {
         InstanceStatus::Running | InstanceStatus::Ready | InstanceStatus::Thawed => Power::Running,
         InstanceStatus::Frozen => Power::Frozen,
@@ -193,7 +202,7 @@ fn power_of(status: InstanceStatus) -> Power {
 }
 
 /// Tasks of the daemon on the instance that have not ended. Exec sessions are operations of another class.
-fn busy_with(name: &str, operations: &[Operation]) -> Vec<OperationSeen> {
+pub(crate) fn busy_with(name: &str, operations: &[Operation]) -> Vec<OperationSeen> {
     let on_it = |path: &String| {
         path.split('?')
             .next()

@@ -165,6 +165,8 @@ impl CacheStore {
                 gid: GUEST_GID,
             }),
             size_bytes_max: self.volume_bytes_max,
+            snapshots: None,
+            with_origin: false,
         };
         self.runtimes
             .ensure_new_volume(&self.project, &self.pool, &new)
@@ -408,5 +410,6 @@ fn commit_change(of: &CacheUse, commit: Commit, bytes: Option<u64>) -> LabelChan
         labels,
         generation: Some(commit.number),
         lease: LeaseChange::Remove,
+        ..LabelChange::default()
     }
 }

@@ -4,8 +4,8 @@ use super::{Client, OperationHandle, built};
 use crate::error::Error;
 use crate::request::storage;
 use crate::types::{
-    Config, ETag, Pool, PoolResources, Tagged, Volume, VolumeContent, VolumeCopy, VolumeSnapshot,
-    VolumeState,
+    Config, ETag, Pool, PoolResources, SnapshotExpiry, Tagged, Volume, VolumeContent, VolumeCopy,
+    VolumeSnapshot, VolumeState,
 };
 
 impl Client {
@@ -48,6 +48,25 @@ impl Client {
     pub async fn volumes(&self, pool: &str) -> Result<Vec<Volume>, Error> {
         let listed: Tagged<Option<Vec<Volume>>> = self
             .fetch(built(storage::volumes(self.project(), pool))?)
+            .await?;
+        let mut volumes = listed.value.unwrap_or_default();
+        volumes.retain(|volume| !volume.name.contains('/'));
+        Ok(volumes)
+    }
+
+    /// Lists a pool's custom volumes that match an expression of Incus's filter language, such as
+    /// `config.user.owner eq me`. Snapshots are left out.
+    pub async fn volumes_matching(
+        &self,
+        pool: &str,
+        expression: &str,
+    ) -> Result<Vec<Volume>, Error> {
+        let listed: Tagged<Option<Vec<Volume>>> = self
+            .fetch(built(storage::volumes_matching(
+                self.project(),
+                pool,
+                expression,
+            ))?)
             .await?;
         let mut volumes = listed.value.unwrap_or_default();
         volumes.retain(|volume| !volume.name.contains('/'));
@@ -164,12 +183,52 @@ impl Client {
         pool: &str,
         name: &str,
         snapshot: &str,
+        expiry: &SnapshotExpiry,
     ) -> Result<OperationHandle, Error> {
         self.start(built(storage::create_snapshot(
             self.project(),
             pool,
             name,
             snapshot,
+            expiry,
+        ))?)
+        .await
+    }
+
+    /// Changes the description of a custom volume's snapshot: `PATCH .../snapshots/{snapshot}`.
+    pub async fn describe_volume_snapshot(
+        &self,
+        pool: &str,
+        name: &str,
+        snapshot: &str,
+        description: &str,
+    ) -> Result<(), Error> {
+        self.execute(built(storage::describe_snapshot(
+            self.project(),
+            pool,
+            name,
+            snapshot,
+            description,
+        ))?)
+        .await
+    }
+
+    /// Puts a snapshot's content back into a custom volume that no running instance uses, and then gives the volume the
+    /// configuration and description of `volume`, which also names it. What the content depends on (`volatile.idmap.*`)
+    /// is carried by the caller, from the snapshot's configuration. Bytes may be copied before the call returns.
+    pub async fn restore_volume(
+        &self,
+        pool: &str,
+        volume: &Volume,
+        snapshot: &str,
+        etag: Option<&ETag>,
+    ) -> Result<(), Error> {
+        self.execute(built(storage::restore_volume(
+            self.project(),
+            pool,
+            volume,
+            snapshot,
+            etag,
         ))?)
         .await
     }

@@ -4,7 +4,7 @@ use http::Method;
 use serde_json::json;
 
 use super::{ApiPath, ApiRequest, InvalidInput};
-use crate::types::{Config, ETag, Volume, VolumeContent, VolumeCopy};
+use crate::types::{Config, ETag, SnapshotExpiry, Volume, VolumeContent, VolumeCopy};
 
 fn pool_path(pool: &str) -> Result<ApiPath, InvalidInput> {
     ApiPath::of("storage-pools").name("storage pool name", pool)
@@ -56,6 +56,15 @@ pub fn volumes(project: &str, pool: &str) -> Result<ApiRequest, InvalidInput> {
     Ok(ApiRequest::get(volumes_path(pool)?)
         .query("recursion", "1")
         .project(project))
+}
+
+/// `GET /1.0/storage-pools/{pool}/volumes/custom` of those that match.
+pub fn volumes_matching(
+    project: &str,
+    pool: &str,
+    expression: &str,
+) -> Result<ApiRequest, InvalidInput> {
+    Ok(volumes(project, pool)?.query("filter", expression))
 }
 
 /// `GET /1.0/storage-pools/{pool}/volumes/custom/{volume}`
@@ -159,11 +168,32 @@ pub fn create_snapshot(
     pool: &str,
     volume: &str,
     snapshot: &str,
+    expiry: &SnapshotExpiry,
 ) -> Result<ApiRequest, InvalidInput> {
     snapshot_path(pool, volume, snapshot)?;
+    let mut body = json!({ "name": snapshot });
+    match expiry {
+        SnapshotExpiry::OfVolume => {}
+        // The zero of Incus's times. Without any the volume's own setting would count.
+        SnapshotExpiry::Never => body["expires_at"] = json!("0001-01-01T00:00:00Z"),
+        SnapshotExpiry::At(time) => body["expires_at"] = json!(time),
+    }
     ApiRequest::new(Method::POST, volume_path(pool, volume)?.fixed("snapshots"))
         .project(project)
-        .json(&json!({ "name": snapshot }))
+        .json(&body)
+}
+
+/// `PATCH .../{volume}/snapshots/{snapshot}`: its description; all else stays.
+pub fn describe_snapshot(
+    project: &str,
+    pool: &str,
+    volume: &str,
+    snapshot: &str,
+    description: &str,
+) -> Result<ApiRequest, InvalidInput> {
+    ApiRequest::new(Method::PATCH, snapshot_path(pool, volume, snapshot)?)
+        .project(project)
+        .json(&json!({ "description": description }))
 }
 
 /// `DELETE .../{volume}/snapshots/{snapshot}`
@@ -189,10 +219,28 @@ pub fn restore_snapshot(
         .json(&json!({ "restore": snapshot }))
 }
 
+/// `PUT .../{volume}` with `restore` and what the volume is to be afterwards: puts a snapshot's content back, then
+/// replaces configuration and description.
+pub fn restore_volume(
+    project: &str,
+    pool: &str,
+    volume: &Volume,
+    snapshot: &str,
+    etag: Option<&ETag>,
+) -> Result<ApiRequest, InvalidInput> {
+    snapshot_path(pool, &volume.name, snapshot)?;
+    ApiRequest::new(Method::PUT, volume_path(pool, &volume.name)?)
+        .project(project)
+        .json(&json!({
+            "restore": snapshot, "config": volume.config, "description": volume.description,
+        }))?
+        .if_match(etag)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{copy_volume, create_volume, restore_snapshot};
-    use crate::types::{Config, VolumeContent, VolumeCopy};
+    use super::{copy_volume, create_snapshot, create_volume, restore_snapshot};
+    use crate::types::{Config, SnapshotExpiry, VolumeContent, VolumeCopy};
 
     #[test]
     fn volume_bodies() {
@@ -209,6 +257,20 @@ mod tests {
         );
         assert!(create_volume("p", "pool", "a/b", VolumeContent::Block, &config).is_err());
         assert!(restore_snapshot("p", "pool", "v1", "../x").is_err());
+    }
+
+    #[test]
+    fn a_snapshots_expiry_is_said_only_where_it_is_not_the_volumes() {
+        let at = "2030-01-01T00:00:00Z";
+        for (expiry, expected) in [
+            (SnapshotExpiry::OfVolume, serde_json::Value::Null),
+            (SnapshotExpiry::Never, "0001-01-01T00:00:00Z".into()),
+            (SnapshotExpiry::At(at.to_owned()), at.into()),
+        ] {
+            let request = create_snapshot("p", "pool", "v1", "s", &expiry).unwrap();
+            let body: serde_json::Value = serde_json::from_slice(request.body()).unwrap();
+            assert_eq!(body["expires_at"], expected, "{expiry:?}");
+        }
     }
 
     #[test]

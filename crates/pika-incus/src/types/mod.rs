@@ -32,7 +32,8 @@ pub use profile::Profile;
 pub use project::Project;
 pub use server::{Server, ServerEnvironment, StorageDriver};
 pub use storage::{
-    Pool, PoolResources, PoolUsage, Volume, VolumeContent, VolumeCopy, VolumeSnapshot, VolumeState,
+    Pool, PoolResources, PoolUsage, SnapshotExpiry, Volume, VolumeContent, VolumeCopy,
+    VolumeSnapshot, VolumeState,
 };
 pub use warning::Warning;
 

@@ -116,6 +116,18 @@ pub struct VolumeCopy {
     pub volume_only: bool,
 }
 
+/// How long a snapshot of a custom volume is kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum SnapshotExpiry {
+    /// As long as the volume's `snapshots.expiry` says; for good without one.
+    #[default]
+    OfVolume,
+    /// For good, whatever the volume says.
+    Never,
+    /// Until then (RFC 3339).
+    At(String),
+}
+
 /// A snapshot of a custom volume.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub struct VolumeSnapshot {

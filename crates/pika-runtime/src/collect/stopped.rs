@@ -19,6 +19,7 @@ use super::limits::{CollectLimits, check_name};
 use super::taken::Taken;
 use super::{CollectError, Collected, CollectedFrom, RESULT_BYTES_MAX};
 use crate::config::RuntimeConfig;
+use crate::guest::is_boot_id;
 use crate::text::chain;
 
 /// Directory entries that are looked at before the collection stops.
@@ -323,12 +324,6 @@ async fn newest_boot(client: &Client, instance: &str) -> Result<Option<String>, 
         }
     }
     Ok(newest.map(|(_, path)| path))
-}
-
-fn is_boot_id(name: &str) -> bool {
-    !name.is_empty()
-        && name.len() <= 128
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
 }
 
 /// The bytes of `result.json`, if there is one.

@@ -85,6 +85,81 @@ pub enum VolumeError {
         /// What uses it.
         used_by: Vec<String>,
     },
+    /// A snapshot of the volume is still being taken, and may be the one that is half there.
+    #[error(
+        "a snapshot of volume {volume} in pool {pool} is still being taken after {} s; try again, or look at: incus operation list", waited.as_secs()
+    )]
+    SnapshotGoesOn {
+        /// The pool.
+        pool: String,
+        /// The volume.
+        volume: String,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// A snapshot that was to be put back is not there.
+    #[error(
+        "volume {volume} in pool {pool} has no snapshot {snapshot}; choose one that its list of snapshots has"
+    )]
+    SnapshotMissing {
+        /// The pool.
+        pool: String,
+        /// The volume.
+        volume: String,
+        /// The snapshot.
+        snapshot: String,
+    },
+    /// The origin is neither taken again nor removed: without it the volume could not be emptied.
+    #[error(
+        "snapshot {} of volume {volume} in pool {pool} is of the empty volume and stays as long as that",
+        super::ORIGIN_SNAPSHOT
+    )]
+    OriginStays {
+        /// The pool.
+        pool: String,
+        /// The volume.
+        volume: String,
+    },
+    /// The pool could only put the snapshot back by giving up later ones.
+    #[error(
+        "pool {pool} can put snapshot {snapshot} back into volume {volume} only by giving up the later {}; remove them first, or use a pool on btrfs, lvm or dir", later.join(", ")
+    )]
+    LaterSnapshots {
+        /// The pool.
+        pool: String,
+        /// The volume.
+        volume: String,
+        /// The snapshot.
+        snapshot: String,
+        /// Snapshots that were taken after it.
+        later: Vec<String>,
+    },
+    /// Content can't be changed below a running guest.
+    #[error(
+        "volume {volume} in pool {pool} is used by {}, which runs; stop it first", used_by.join(", ")
+    )]
+    InUse {
+        /// The pool.
+        pool: String,
+        /// The volume.
+        volume: String,
+        /// Paths of the running instances.
+        used_by: Vec<String>,
+    },
+    /// A volume only grows.
+    #[error(
+        "volume {volume} in pool {pool} can't shrink to {wanted} bytes (it has {}); give it at least what it has", now.map_or_else(|| "no limit".to_owned(), |now| format!("{now}"))
+    )]
+    Shrinks {
+        /// The pool.
+        pool: String,
+        /// The volume.
+        volume: String,
+        /// What it may hold now; `None` where that is not limited.
+        now: Option<u64>,
+        /// What it should hold at most.
+        wanted: u64,
+    },
     /// A pool could not be looked at.
     #[error("pool {pool} could not be looked at")]
     Pool {

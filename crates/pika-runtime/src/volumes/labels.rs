@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use pika_cloud::labels::{
     LABEL_CLONED_FROM, LABEL_DEADLINE, LABEL_GENERATION, LABEL_GUEST_ROLE, LABEL_INSTANCE_NAME,
-    LABEL_KIND, LABEL_OWNER, LABEL_PREFIX, LABEL_RUNTIME_ID, LABEL_UNFINISHED, is_ours,
+    LABEL_KIND, LABEL_OWNER, LABEL_PREFIX, LABEL_RESTORED, LABEL_RUNTIME_ID, LABEL_TOMBSTONE,
+    LABEL_UNFINISHED, is_ours,
 };
 use pika_cloud::{OwnedKind, Ownership};
 use pika_incus::{ErrorKind, Volume};
@@ -13,6 +14,7 @@ use serde::Serialize;
 
 use super::VolumeError;
 use super::error::incus;
+use super::settings::{SnapshotSchedule, bytes_of};
 use crate::runtimes::Runtimes;
 
 /// How often labels are read again when others change them in between.
@@ -37,6 +39,14 @@ pub struct OwnedVolume {
     pub unfinished: bool,
     /// The caller's labels, without their prefix.
     pub labels: BTreeMap<String, String>,
+    /// When it may go, if what it belonged to is gone (RFC 3339).
+    pub tombstone: Option<String>,
+    /// Which request put a snapshot's content back into it last.
+    pub restored: Option<String>,
+    /// Most bytes that it may hold.
+    pub size_bytes_max: Option<u64>,
+    /// When Incus takes snapshots of it by itself.
+    pub snapshots: SnapshotSchedule,
     /// Paths of what uses it.
     pub used_by: Vec<String>,
     /// When it was made (RFC 3339), as Incus tells it.
@@ -67,6 +77,9 @@ pub struct LabelChange {
     pub generation: Option<u64>,
     /// The lease.
     pub lease: LeaseChange,
+    /// The tombstone: from when on the volume may go for good. Set where what it belonged to is deleted, removed where that
+    /// is brought back. No janitor reads it.
+    pub tombstone: LeaseChange,
 }
 
 /// How a change of labels ended.
@@ -91,14 +104,16 @@ impl Runtimes {
         pool: &str,
         kind: OwnedKind,
     ) -> Result<Vec<OwnedVolume>, VolumeError> {
-        let listed = self.client(project).volumes(pool).await;
+        let owner = &self.config().owner;
+        let ours = format!("config.{LABEL_OWNER} eq {owner} and config.{LABEL_KIND} eq {kind}");
+        let listed = self.client(project).volumes_matching(pool, &ours).await;
         let listed = listed.map_err(|source| VolumeError::Pool {
             pool: pool.to_owned(),
             source,
         })?;
         let of_kind = |volume: &Volume| {
             volume.kind == "custom"
-                && is_ours(&volume.config, &volume.name, &self.config().owner)
+                && is_ours(&volume.config, &volume.name, owner)
                 && volume.config.get(LABEL_KIND).map(String::as_str) == Some(kind.as_str())
         };
         let mut ours: Vec<OwnedVolume> = listed
@@ -186,6 +201,10 @@ pub(super) fn seen(pool: &str, volume: Volume) -> OwnedVolume {
             .unwrap_or_default(),
         deadline: get(LABEL_DEADLINE),
         cloned_from: get(LABEL_CLONED_FROM),
+        tombstone: get(LABEL_TOMBSTONE),
+        restored: get(LABEL_RESTORED),
+        size_bytes_max: get("size").and_then(|text| bytes_of(&text)),
+        snapshots: SnapshotSchedule::of(&volume.config),
         unfinished: volume.config.contains_key(LABEL_UNFINISHED),
         content_config: carried(&volume.config),
         labels: volume.config.iter().filter_map(of_caller).collect(),
@@ -236,13 +255,17 @@ fn patch_of(change: &LabelChange) -> BTreeMap<String, String> {
     if let Some(generation) = change.generation {
         patch.insert(LABEL_GENERATION.to_owned(), generation.to_string());
     }
-    let deadline = match &change.lease {
-        LeaseChange::Keep => None,
-        LeaseChange::Remove => Some(String::new()),
-        LeaseChange::Until(deadline) => Some(deadline.clone()),
-    };
-    if let Some(deadline) = deadline {
-        patch.insert(LABEL_DEADLINE.to_owned(), deadline);
+    let times = [
+        (LABEL_DEADLINE, &change.lease),
+        (LABEL_TOMBSTONE, &change.tombstone),
+    ];
+    for (key, change) in times {
+        let time = match change {
+            LeaseChange::Keep => continue,
+            LeaseChange::Remove => String::new(),
+            LeaseChange::Until(time) => time.clone(),
+        };
+        patch.insert(key.to_owned(), time);
     }
     patch
 }
@@ -276,12 +299,14 @@ mod tests {
             ]),
             generation: Some(7),
             lease: LeaseChange::Remove,
+            tombstone: LeaseChange::Until("2030-01-01T00:00:00Z".to_owned()),
         };
         let expected = [
             ("user.pika.deadline", ""),
             ("user.pika.generation", "7"),
             ("user.pika.label.old", ""),
             ("user.pika.label.state", "committed"),
+            ("user.pika.tombstone", "2030-01-01T00:00:00Z"),
         ];
         let patch = patch_of(&change);
         let sent: Vec<(&str, &str)> = patch

@@ -4,21 +4,27 @@
 mod clone;
 mod error;
 mod labels;
+mod restore;
+mod settings;
+mod snapshots;
 
 use std::collections::BTreeMap;
 
 use pika_cloud::Ownership;
-use pika_cloud::labels::is_ours;
-use pika_incus::{Client, ErrorKind, Tagged, Volume, VolumeContent};
+use pika_cloud::labels::{LABEL_UNFINISHED, is_ours};
+use pika_incus::{Client, ErrorKind, SnapshotExpiry, Tagged, Volume, VolumeContent};
 use serde::Serialize;
 
-use self::error::{incus, wait};
+use self::error::incus;
 use self::labels::volume_labels;
 use crate::runtimes::Runtimes;
 
 pub use self::clone::{PoolCloning, VolumeClone, VolumeCloned};
 pub use self::error::VolumeError;
 pub use self::labels::{LabelChange, LeaseChange, OwnedVolume, Relabelled};
+pub use self::restore::VolumeRestored;
+pub use self::settings::{SnapshotSchedule, VolumeChanged};
+pub use self::snapshots::{ORIGIN_SNAPSHOT, OwnedSnapshot, SnapshotRemoved};
 
 /// Who owns the root folder of a new volume, in the guest's own numbering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +75,11 @@ pub struct NewVolume<'a> {
     pub guest_owner: Option<GuestOwner>,
     /// Most bytes that it may hold, where the pool enforces that.
     pub size_bytes_max: Option<u64>,
+    /// When Incus takes snapshots of it by itself; never, when absent.
+    pub snapshots: Option<&'a SnapshotSchedule>,
+    /// Whether it gets a snapshot of its empty state, so that it can be emptied ([`Runtimes::empty_volume`]). Until that is
+    /// taken the volume is labelled as unfinished.
+    pub with_origin: bool,
 }
 
 impl Runtimes {
@@ -91,6 +102,8 @@ impl Runtimes {
             labels: &BTreeMap::new(),
             guest_owner: None,
             size_bytes_max: None,
+            snapshots: None,
+            with_origin: false,
         };
         self.ensure_new_volume(project, pool, &new).await
     }
@@ -115,6 +128,8 @@ impl Runtimes {
             labels: &BTreeMap::new(),
             guest_owner: Some(guest_owner),
             size_bytes_max: None,
+            snapshots: None,
+            with_origin: false,
         };
         self.ensure_new_volume(project, pool, &new).await
     }
@@ -138,7 +153,62 @@ impl Runtimes {
         if let Some(bytes) = new.size_bytes_max {
             config.insert("size".to_owned(), bytes.to_string());
         }
-        self.make_volume(project, pool, new.volume, &config).await
+        let schedule = new.snapshots.map(SnapshotSchedule::keys);
+        for (key, value) in schedule
+            .into_iter()
+            .flatten()
+            .filter(|(_, v)| !v.is_empty())
+        {
+            config.insert(key.to_owned(), value.to_owned());
+        }
+        if new.with_origin {
+            config.insert(LABEL_UNFINISHED.to_owned(), "true".to_owned());
+        }
+        let made = self.make_volume(project, pool, new.volume, &config).await?;
+        match new.with_origin {
+            true => {
+                self.finish_with_origin(project, pool, new.volume, made)
+                    .await
+            }
+            false => Ok(made),
+        }
+    }
+
+    /// Takes the origin of a volume that nothing was written to yet, then the label off that says so. The volume may have
+    /// been left by a process that came no further.
+    async fn finish_with_origin(
+        &self,
+        project: &str,
+        pool: &str,
+        volume: &str,
+        made: VolumeEnsured,
+    ) -> Result<VolumeEnsured, VolumeError> {
+        let client = self.client(project);
+        if made == VolumeEnsured::Existing {
+            let found = self.our_present_volume(&client, pool, volume).await?;
+            if !found.config.contains_key(LABEL_UNFINISHED) {
+                return Ok(made);
+            }
+            if !found.used_by.is_empty() {
+                return Err(VolumeError::HalfMadeInUse {
+                    pool: pool.to_owned(),
+                    volume: volume.to_owned(),
+                    used_by: found.used_by,
+                });
+            }
+        }
+        self.take_snapshot(
+            &client,
+            pool,
+            volume,
+            ORIGIN_SNAPSHOT,
+            &SnapshotExpiry::Never,
+        )
+        .await?;
+        let off = BTreeMap::from([(LABEL_UNFINISHED.to_owned(), String::new())]);
+        let labelled = client.patch_volume(pool, volume, &off, None).await;
+        labelled.map_err(|source| incus(pool, volume, "labelled", source))?;
+        Ok(VolumeEnsured::Created)
     }
 
     async fn make_volume(
@@ -168,7 +238,7 @@ impl Runtimes {
         }
     }
 
-    /// Removes a volume of ours that nothing uses.
+    /// Removes a volume of ours that nothing uses, with its snapshots.
     ///
     /// # Errors
     /// When it is not ours, or Incus fails.
@@ -209,41 +279,6 @@ impl Runtimes {
                 Some(_) => Err(incus(pool, volume, "removed", source)),
             },
         }
-    }
-
-    /// Makes a snapshot of a volume of ours. One of the name that is there stays as it is.
-    ///
-    /// # Errors
-    /// When the volume is not there or not ours, or Incus fails.
-    pub async fn snapshot_volume(
-        &self,
-        project: &str,
-        pool: &str,
-        volume: &str,
-        snapshot: &str,
-    ) -> Result<(), VolumeError> {
-        let client = self.client(project);
-        let what = "snapshot";
-        if self.our_volume(&client, pool, volume).await?.is_none() {
-            // Asked for again to have Incus's own error as the cause.
-            client
-                .volume(pool, volume)
-                .await
-                .map_err(|source| incus(pool, volume, what, source))?;
-        }
-        let there = client
-            .volume_snapshots(pool, volume)
-            .await
-            .map_err(|source| incus(pool, volume, what, source))?;
-        if there.iter().any(|found| found.name == snapshot) {
-            return Ok(());
-        }
-        let made = client.create_volume_snapshot(pool, volume, snapshot).await;
-        let handle = made.map_err(|source| incus(pool, volume, what, source))?;
-        let waited = handle.wait(self.config().timeouts.create).await;
-        waited
-            .map(drop)
-            .map_err(|source| wait(pool, volume, what, source))
     }
 
     /// The volume, if it is there and ours.

@@ -6,8 +6,8 @@ use pika_cloud::Ownership;
 use pika_cloud::labels::{LABEL_DEADLINE, LABEL_OWNER};
 use pika_incus::{InstanceStatus, StateChange};
 use pika_runtime::{
-    EnsureError, EnsureStep, RuntimeId, StepHook, StepMoment, StepPoint, StepVerdict,
-    VolumeEnsured, VolumeError, VolumeRemoved, ensure_points,
+    EnsureError, EnsureStep, RuntimeId, SnapshotExpiry, StepHook, StepMoment, StepPoint,
+    StepVerdict, VolumeEnsured, VolumeError, VolumeRemoved, ensure_points,
 };
 use serde_json::json;
 
@@ -253,12 +253,12 @@ async fn a_volume_is_made_once_mounted_snapshot_and_removed_only_unused() {
         .await;
     stage
         .runtimes
-        .snapshot_volume(project, &pool, &volume, "one")
+        .snapshot_volume(project, &pool, &volume, "one", &SnapshotExpiry::Never)
         .await
         .unwrap();
     stage
         .runtimes
-        .snapshot_volume(project, &pool, &volume, "one")
+        .snapshot_volume(project, &pool, &volume, "one", &SnapshotExpiry::Never)
         .await
         .unwrap();
     assert_eq!(

@@ -53,6 +53,8 @@ impl Stage {
                 gid: 1000,
             }),
             size_bytes_max: None,
+            snapshots: None,
+            with_origin: false,
         };
         let project = self.client().project();
         let made = self.runtimes.ensure_new_volume(project, POOL, &new).await;
@@ -338,6 +340,7 @@ async fn labels_that_were_changed_in_between_are_read_and_decided_again() {
         ]),
         generation: Some(7),
         lease: LeaseChange::Until("2030-01-01T00:00:00Z".to_owned()),
+        ..LabelChange::default()
     };
     let relabel = async |decide: &dyn Fn(&OwnedVolume) -> Option<LabelChange>| {
         let project = stage.client().project();

@@ -64,7 +64,7 @@ fn guest_words(guest: &GuestStatus) -> String {
             "{} since {}: {}",
             status.state, status.updated_at, status.message
         )),
-        GuestStatus::Missing => "nothing yet".to_owned(),
+        GuestStatus::Missing | GuestStatus::OfAnotherBoot { .. } => "nothing yet".to_owned(),
         GuestStatus::Unreadable { why } => format!("nothing that can be read: {}", plain(why)),
     }
 }

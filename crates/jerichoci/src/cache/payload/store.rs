@@ -124,6 +124,8 @@ impl PayloadStore {
                 gid: GUEST_GID,
             }),
             size_bytes_max: None,
+            snapshots: None,
+            with_origin: false,
         };
         let made = self
             .runtimes

@@ -1,4 +1,4 @@
-use pika_incus::{ErrorKind, VolumeContent, VolumeCopy};
+use pika_incus::{ErrorKind, SnapshotExpiry, VolumeContent, VolumeCopy};
 use serde_json::json;
 
 use crate::support::{LIMIT, Subject, config};
@@ -95,7 +95,7 @@ pub(crate) async fn snapshots(s: &Subject) {
     let name = volume(s, "v").await;
     let make = s
         .client
-        .create_volume_snapshot(&s.pool, &name, "s1")
+        .create_volume_snapshot(&s.pool, &name, "s1", &SnapshotExpiry::OfVolume)
         .await
         .expect("snapshot");
     make.wait(LIMIT).await.expect("the snapshot ends");
@@ -147,7 +147,7 @@ pub(crate) async fn copy(s: &Subject) {
     let target = s.name("copy");
     let make = s
         .client
-        .create_volume_snapshot(&s.pool, &name, "s1")
+        .create_volume_snapshot(&s.pool, &name, "s1", &SnapshotExpiry::OfVolume)
         .await
         .expect("snapshot");
     make.wait(LIMIT).await.expect("the snapshot ends");
