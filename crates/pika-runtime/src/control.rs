@@ -1,4 +1,4 @@
-//! Owns stop, restart, entering and the lease of a runtime that is kept: an agent's, or one that somebody debugs. Only what is
+//! Owns start, stop, restart, entering and the lease of a runtime that is kept: an agent's, or one that somebody debugs. Only what is
 //! ours.
 
 use std::time::Duration;
@@ -9,12 +9,24 @@ use pika_incus::{
     CaptureLimits, ErrorKind, ExecOutput, ExecRequest, ExecSession, StateChange, WaitError,
 };
 
+use serde::Serialize;
+
 use crate::id::RuntimeId;
 use crate::observe::{InstanceSeen, LookError, OursSeen, Power};
 use crate::runtimes::Runtimes;
 use crate::text::chain;
 
-/// A stop or restart that did not come about.
+/// How a guest came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GuestEnd {
+    /// It ended when it was asked to, or did not run.
+    Agreed,
+    /// It was ended.
+    Forced,
+}
+
+/// A start, stop or restart that did not come about.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// The instance can't be looked at.
@@ -113,11 +125,40 @@ impl Runtimes {
         moved.map_err(|error| failed(id, "given another lease", chain(&error)))
     }
 
+    /// Makes it so that a runtime's guest runs: starts one that is stopped, lets a frozen one go on. What the daemon is in
+    /// the middle of is waited for.
+    ///
+    /// # Errors
+    /// When it isn't there, isn't ours, is what an interrupted create left, or doesn't run afterwards.
+    pub async fn start(&self, id: &RuntimeId) -> Result<(), ControlError> {
+        let mut ours = self.ours(id).await?;
+        if ours.power != Power::Running && !ours.busy_with.is_empty() {
+            self.await_operations(id, &ours).await;
+            ours = self.ours(id).await?;
+        }
+        let change = match ours.power {
+            Power::Running => return Ok(()),
+            _ if ours.is_debris() => return Err(debris(id)),
+            Power::Frozen => StateChange::unfreeze(),
+            Power::Stopped | Power::Changing | Power::Error => StateChange::start(),
+        };
+        let started = self.change(id, &change, self.config().timeouts.start).await;
+        // The words of an error decide nothing: the instance does.
+        match self.ours(id).await?.power {
+            Power::Running => Ok(()),
+            _ => Err(failed(id, "started", not_running(started))),
+        }
+    }
+
     /// Stops a runtime: asks the guest for `grace`, then ends it. One that is stopped stays so.
     ///
     /// # Errors
     /// When it isn't there, isn't ours, or doesn't stop.
     pub async fn stop(&self, id: &RuntimeId, grace: Duration) -> Result<(), ControlError> {
+        self.end_guest(id, grace).await.map(drop)
+    }
+
+    async fn end_guest(&self, id: &RuntimeId, grace: Duration) -> Result<GuestEnd, ControlError> {
         let ours = self.ours(id).await?;
         let mut problem = String::new();
         if ours.power == Power::Running && !grace.is_zero() {
@@ -127,7 +168,7 @@ impl Runtimes {
                 .change(id, &change, grace + self.config().timeouts.stop)
                 .await
             {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(GuestEnd::Agreed),
                 Err(why) => problem = why,
             }
         }
@@ -136,13 +177,13 @@ impl Runtimes {
                 .change(id, &StateChange::force_stop(), self.config().timeouts.stop)
                 .await
             {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(GuestEnd::Forced),
                 Err(why) => problem = why,
             }
         }
         // The words of an error decide nothing: the instance does.
         if self.ours(id).await?.power == Power::Stopped {
-            Ok(())
+            Ok(GuestEnd::Agreed)
         } else {
             Err(failed(id, "stopped", problem))
         }
@@ -153,27 +194,51 @@ impl Runtimes {
     /// # Errors
     /// When it isn't there, isn't ours, or doesn't run afterwards.
     pub async fn restart(&self, id: &RuntimeId) -> Result<(), ControlError> {
+        self.restart_gracefully(id, Duration::ZERO).await.map(drop)
+    }
+
+    /// As [`Runtimes::restart`], and the guest is asked to end for `grace` first. Tells whether it did.
+    ///
+    /// # Errors
+    /// As [`Runtimes::restart`].
+    pub async fn restart_gracefully(
+        &self,
+        id: &RuntimeId,
+        grace: Duration,
+    ) -> Result<GuestEnd, ControlError> {
         let ours = self.ours(id).await?;
         if ours.is_debris() {
-            return Err(ControlError::Debris {
-                instance_name: id.instance_name().to_owned(),
-            });
+            return Err(debris(id));
         }
-        self.stop(id, Duration::ZERO).await?;
+        let end = self.end_guest(id, grace).await?;
         let started = self
             .change(id, &StateChange::start(), self.config().timeouts.start)
             .await;
         let now = self.ours(id).await?;
         if now.power == Power::Running && now.started_at != ours.started_at {
-            return Ok(());
+            return Ok(end);
         }
-        Err(failed(
-            id,
-            "started",
-            started
-                .err()
-                .unwrap_or_else(|| "it does not run".to_owned()),
-        ))
+        Err(failed(id, "started", not_running(started)))
+    }
+
+    /// Waits for what the daemon does with an instance, for a bounded time. How it ends doesn't matter: the instance is
+    /// looked at afterwards.
+    async fn await_operations(&self, id: &RuntimeId, ours: &OursSeen) {
+        let client = self.client(id.project());
+        for operation in &ours.busy_with {
+            let Ok(operation) = operation.id.parse() else {
+                continue;
+            };
+            let limit = self.config().timeouts.foreign_operation;
+            if let Err(error) = client.wait(&operation, limit).await {
+                let error = chain(&error);
+                tracing::debug!(
+                    instance = id.instance_name(),
+                    error,
+                    "an operation ended so"
+                );
+            }
+        }
     }
 
     async fn change(
@@ -199,6 +264,17 @@ impl Runtimes {
         let seen = self.look(&self.client(id.project()), id).await;
         ControlError::unless_ours(id, seen.map_err(ControlError::Look)?)
     }
+}
+
+fn debris(id: &RuntimeId) -> ControlError {
+    ControlError::Debris {
+        instance_name: id.instance_name().to_owned(),
+    }
+}
+
+fn not_running(started: Result<(), String>) -> String {
+    let problem = started.err();
+    problem.unwrap_or_else(|| "it does not run".to_owned())
 }
 
 fn failed(id: &RuntimeId, what: &'static str, problem: String) -> ControlError {

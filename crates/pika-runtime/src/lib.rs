@@ -27,6 +27,7 @@ mod run;
 mod runner;
 mod runtimes;
 mod steps;
+mod strays;
 mod text;
 mod volumes;
 mod wake_ups;
@@ -36,7 +37,7 @@ pub use collect::{
     NameRefusal, RefusedFile, check_name, read_archive, show_name,
 };
 pub use config::{RuntimeConfig, Timeouts};
-pub use control::ControlError;
+pub use control::{ControlError, GuestEnd};
 pub use destroy::{DestroyError, DestroyStep, Destroyed, destroy_points, destroy_steps};
 pub use ensure::{
     Difference, EnsureError, EnsureRefusal, EnsureStep, PlanDiff, differences, ensure_points,
@@ -59,6 +60,7 @@ pub use run::{
 };
 pub use runtimes::{Runtime, Runtimes};
 pub use steps::{StepHook, StepMoment, StepOperation, StepPoint, StepVerdict};
+pub use strays::{StrayInstance, StrayVolume, Strays, StraysError};
 pub use volumes::{
     GuestOwner, LabelChange, LeaseChange, NewVolume, ORIGIN_SNAPSHOT, OwnedSnapshot, OwnedVolume,
     PoolCloning, Relabelled, SnapshotRemoved, SnapshotSchedule, VolumeChanged, VolumeClone,

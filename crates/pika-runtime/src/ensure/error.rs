@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use pika_cloud::labels::LABEL_GENERATION;
+
 use super::compare::Difference;
 use crate::facts::ResolvePlanError;
 use crate::observe::LookError;
@@ -91,4 +93,17 @@ pub enum EnsureError {
         /// Why.
         why: String,
     },
+}
+
+impl EnsureError {
+    /// The generation of the instance that has the name, where that is another one than planned: it is destroyed before the
+    /// planned one can be made.
+    pub fn other_generation(&self) -> Option<u64> {
+        let Self::Differs { differences, .. } = self else {
+            return None;
+        };
+        let field = format!("config.{LABEL_GENERATION}");
+        let found = differences.iter().find(|found| found.field == field)?;
+        found.present.as_ref()?.parse().ok()
+    }
 }

@@ -160,6 +160,13 @@ pub enum VolumeError {
         /// What it should hold at most.
         wanted: u64,
     },
+    /// The pools could not be listed.
+    #[error("the storage pools could not be listed")]
+    Pools {
+        /// What Incus said.
+        #[source]
+        source: pika_incus::Error,
+    },
     /// A pool could not be looked at.
     #[error("pool {pool} could not be looked at")]
     Pool {
