@@ -46,6 +46,14 @@ impl Runtimes {
         &self.config
     }
 
+    /// Whether Incus answers, and to us.
+    ///
+    /// # Errors
+    /// When it doesn't.
+    pub async fn reachable(&self) -> Result<(), pika_incus::Error> {
+        self.client.server().await.map(drop)
+    }
+
     /// The client, in a project.
     pub(crate) fn client(&self, project: &str) -> Client {
         self.client.with_project(project)

@@ -38,7 +38,7 @@ pub use intents::{
 pub use leases::Lease;
 pub use model::{Agent, Millis, Operation, Sizes, Target};
 pub use observed::Observed;
-pub use open::{Backend, OpenError, Store};
+pub use open::{Backend, OpenError, Store, without_password};
 pub use owners::{AllowEntry, Owner, Quotas};
 pub use sessions::{NewSession, Session};
 pub use work::{AgentChange, Claimed, Grip, StepRecord, StillHeld};

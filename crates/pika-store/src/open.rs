@@ -269,7 +269,9 @@ fn escape_path(path: &str) -> String {
         .collect()
 }
 
-fn without_password(address: &str) -> String {
+/// An address as it may be shown.
+#[must_use]
+pub fn without_password(address: &str) -> String {
     match (address.split_once("://"), address.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
         _ => address.chars().take(128).collect(),

@@ -279,6 +279,25 @@ impl Store {
         held(Some(&row))
     }
 
+    /// Keeps what a step leaves for its next try.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn keep_notes(&self, grip: &Grip, notes: &Value) -> Result<StillHeld, StoreError> {
+        let mut transaction = self.write().await?;
+        let row = sqlx::query(
+            "UPDATE operations SET notes = $3 WHERE id = $1 AND fence = $2 AND state = 'running' RETURNING cancel_requested",
+        )
+        .bind(grip.operation_id.clone())
+        .bind(grip.fence)
+        .bind(text(notes)?)
+        .fetch_optional(&mut *transaction)
+        .await
+        .saying("keep a step's notes")?;
+        transaction.commit().await.saying("commit")?;
+        held(row.as_ref())
+    }
+
     /// Ends an operation, well or badly.
     ///
     /// # Errors

@@ -16,6 +16,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["pika-cloud", "pika-incus-guest-role"],
     ),
     ("pika-store", &["pika-cloud", "pika-managed-agent-contract"]),
+    (
+        "pika-server",
+        &[
+            "pika-cloud",
+            "pika-managed-agent-contract",
+            "pika-runtime",
+            "pika-store",
+        ],
+    ),
     ("pika-incus", &[]),
     ("pika-guest", &["pika-cloud"]),
     ("pika-runtime", &["pika-cloud", "pika-incus"]),

@@ -15,6 +15,8 @@ use crate::model::{
 use crate::open::Store;
 use crate::row::{get, text};
 
+/// Who asks when nobody does.
+pub(crate) const BY_SERVER: &str = "server";
 /// Operations of one agent that wait, at most.
 const WAITING_MAX: i64 = 8;
 
@@ -63,7 +65,8 @@ impl Store {
         } else if waiting.len() as i64 >= WAITING_MAX {
             return Ok(Requested::QueueFull(WAITING_MAX));
         }
-        set_target(&mut transaction, now, &agent.id, operation.kind).await?;
+        let whose_wish = (operation.kind, &*operation.requested_by);
+        set_target(&mut transaction, now, &agent.id, whose_wish).await?;
         let whose = (&*agent.id, &*agent.owner_id);
         insert_operation(&mut transaction, now, whose, operation).await?;
         keys::lead(&mut transaction, key, &agent.id, Some(&operation.id)).await?;
@@ -230,11 +233,12 @@ fn overtaken(by: OperationKind) -> ErrorBody {
     }
 }
 
+/// Sets what an agent should be. Whoever asks has it counted anew how often it ended by itself, except the server.
 async fn set_target(
     transaction: &mut Transaction<'static, Any>,
     now: Millis,
     agent_id: &str,
-    kind: OperationKind,
+    (kind, requested_by): (OperationKind, &str),
 ) -> Result<(), StoreError> {
     let (target, state) = match kind {
         OperationKind::Backup => return Ok(()),
@@ -249,14 +253,15 @@ async fn set_target(
         | OperationKind::Rebuild => (Target::Running, None),
     };
     sqlx::query(
-        "UPDATE agents SET target = $2, state = COALESCE($3, state), restarts = 0, restart_after = NULL, changed_at = $4, \
-         revision = revision + 1 \
-         WHERE id = $1",
+        "UPDATE agents SET target = $2, state = COALESCE($3, state), changed_at = $4, revision = revision + 1, \
+         restarts = CASE WHEN $5 = 1 THEN restarts ELSE 0 END, \
+         restart_after = CASE WHEN $5 = 1 THEN restart_after ELSE NULL END WHERE id = $1",
     )
     .bind(agent_id.to_owned())
     .bind(target_word(target))
     .bind(state)
     .bind(now)
+    .bind(i64::from(requested_by == BY_SERVER))
     .execute(&mut **transaction)
     .await
     .saying("set what an agent should be")

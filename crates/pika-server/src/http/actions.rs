@@ -1,0 +1,173 @@
+//! What can be done to an agent that is there: each request becomes an operation, and the answer shows it.
+//!
+//! Owns what each action takes. What it does is the worker's.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use pika_managed_agent_contract::{ErrorCode, OperationKind, RestoreBody};
+use pika_store::{Agent, IdempotencyKey, Operation, OperationRequest, Requested};
+use serde_json::{Value, json};
+
+use super::agents::{Accepted, find, key_reused, new_operation, no_room};
+use super::auth::Caller;
+use super::body::{Body, Id, Params};
+use super::error::ApiError;
+use super::{Shared, views};
+
+/// How an agent goes.
+#[derive(Debug, Clone, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DeleteParams {
+    purge: Option<bool>,
+}
+
+/// Writes an operation down.
+pub(super) async fn request_operation(
+    shared: &Shared,
+    caller: &Caller,
+    agent_id: &str,
+    kind: OperationKind,
+    arguments: Value,
+    key: Option<IdempotencyKey>,
+) -> Result<(Agent, Operation), ApiError> {
+    let app = &shared.app;
+    let request = OperationRequest {
+        agent_id,
+        owner_id: caller.sees(),
+        operation: new_operation(shared, caller, kind, arguments),
+        key,
+        recover_cool_down: i64::try_from(app.config.times.recover_cool_down.as_millis())
+            .unwrap_or(i64::MAX),
+    };
+    match app
+        .store
+        .request_operation(app.clock.now(), &request)
+        .await?
+    {
+        Requested::Accepted(agent, operation) => {
+            tracing::info!(agent_id = agent.id, operation_id = operation.id, %kind, "asked for");
+            app.signals.work.notify_one();
+            app.signals.something_happened();
+            Ok((agent, operation))
+        }
+        Requested::Joined(agent, operation) | Requested::Replayed(agent, operation) => {
+            Ok((agent, operation))
+        }
+        Requested::KeyReused => Err(key_reused()),
+        Requested::NoAgent => Err(ApiError::no_agent()),
+        Requested::Deleting => Err(ApiError::new(
+            ErrorCode::Conflict,
+            "the agent is being deleted",
+        )),
+        Requested::QueueFull(most) => Err(ApiError::new(
+            ErrorCode::Conflict,
+            format!("{most} operations wait for this agent already"),
+        )
+        .hint("wait until some of them are done")),
+        Requested::NoRoom(shortage) => Err(no_room(shortage)),
+    }
+}
+
+async fn act(
+    shared: &Shared,
+    caller: &Caller,
+    (id, kind, arguments): (&str, OperationKind, Value),
+    body: &Body,
+) -> Result<Accepted, ApiError> {
+    let agent = find(shared, caller, id).await?;
+    let key = body.key(&caller.owner.id);
+    let (agent, operation) =
+        request_operation(shared, caller, &agent.id, kind, arguments, key).await?;
+    Ok((
+        StatusCode::ACCEPTED,
+        Json(views::agent(&agent, Some(&operation))),
+    ))
+}
+
+macro_rules! plain_actions {
+    ($($(#[$doc:meta])* $name:ident => $kind:expr;)+) => {$(
+        $(#[$doc])*
+        pub(super) async fn $name(
+            State(shared): State<Arc<Shared>>,
+            caller: Caller,
+            Id(id): Id,
+            body: Body,
+        ) -> Result<Accepted, ApiError> {
+            body.nothing()?;
+            act(&shared, &caller, (&id, $kind, json!({})), &body).await
+        }
+    )+};
+}
+
+plain_actions! {
+    /// Runs again after a stop.
+    start => OperationKind::Start;
+    /// Stops, and keeps everything.
+    stop => OperationKind::Stop;
+    /// Stops and starts.
+    restart => OperationKind::Restart;
+    /// Brought back by the mildest means that works.
+    recover => OperationKind::Recover;
+    /// A new root and an empty volume.
+    reset => OperationKind::Reset;
+    /// A new root on the same volume.
+    rebuild => OperationKind::Rebuild;
+    /// A snapshot of the volume.
+    back_up => OperationKind::Backup;
+}
+
+/// The volume as it was in a chosen backup.
+pub(super) async fn restore(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    Id(id): Id,
+    body: Body,
+) -> Result<Accepted, ApiError> {
+    let RestoreBody { backup } = body.json()?;
+    let agent = find(&shared, &caller, &id).await?;
+    let there = shared.app.store.backups(&agent.id).await?;
+    if !there.iter().any(|found| found.name == backup) {
+        return Err(
+            ApiError::not_found("backup").hint("GET the agent's backups to see which there are")
+        );
+    }
+    let arguments = json!({ "backup": backup });
+    act(
+        &shared,
+        &caller,
+        (&agent.id, OperationKind::Restore, arguments),
+        &body,
+    )
+    .await
+}
+
+/// The agent's end.
+pub(super) async fn delete(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    Id(id): Id,
+    Params(params): Params<DeleteParams>,
+    body: Body,
+) -> Result<Accepted, ApiError> {
+    body.nothing()?;
+    let arguments = json!({ "purge": params.purge.unwrap_or(false) });
+    let agent = match find(&shared, &caller, &id).await {
+        Ok(agent) => agent,
+        // Its owner may still ask for the purge of one whose volume is kept.
+        Err(error) if params.purge == Some(true) => {
+            let kept = shared.app.store.agent(&id, caller.sees(), true).await?;
+            kept.ok_or(error)?
+        }
+        Err(error) => return Err(error),
+    };
+    act(
+        &shared,
+        &caller,
+        (&agent.id, OperationKind::Delete, arguments),
+        &body,
+    )
+    .await
+}

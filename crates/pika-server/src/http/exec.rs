@@ -1,0 +1,219 @@
+//! A command in a guest, over a websocket.
+//!
+//! Owns the way between the two ends: streams are passed on as they come, and a side that doesn't read holds the other
+//! back. The command ends with the websocket.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::response::Response;
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt as _, StreamExt as _};
+use pika_managed_agent_contract::exec::{
+    EXEC_MESSAGE_BYTES_MAX, ExecControl, ExecEnd, ExecStart, STREAM_STDERR, STREAM_STDIN,
+    STREAM_STDOUT,
+};
+use pika_managed_agent_contract::{ErrorBody, ErrorCode};
+use pika_runtime::incus::{self, ExecRequest, ExecSession, ExecStream};
+use pika_runtime::{RuntimeId, Runtimes};
+use tokio::sync::Mutex;
+
+use super::Shared;
+use super::agents::find;
+use super::auth::Caller;
+use super::body::Id;
+use super::error::{ApiError, RequestId};
+use crate::fleet::runtime_id;
+use crate::trouble::{Trouble, chain};
+
+/// How long the first message may take.
+const START_LIMIT: Duration = Duration::from_secs(10);
+/// How long the end of a command is waited for after its output ended.
+const EXIT_LIMIT: Duration = Duration::from_secs(10);
+
+pub(super) async fn get(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    Id(id): Id,
+    axum::Extension(RequestId(request_id)): axum::Extension<RequestId>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, ApiError> {
+    let agent = find(&shared, &caller, &id).await?;
+    let upgrade = upgrade.map_err(|rejection| {
+        ApiError::invalid(format!(
+            "this route wants a websocket: {}",
+            rejection.body_text()
+        ))
+    })?;
+    let runtimes = shared.app.fleet.runtimes_of(&agent)?;
+    let app = &shared.app;
+    let who = (&*caller.owner.id, "exec", &*agent.id);
+    app.store.audit(app.clock.now(), who, "").await?;
+    let ending = app.ending.clone();
+    let upgrade = upgrade.max_message_size(EXEC_MESSAGE_BYTES_MAX);
+    Ok(upgrade.on_upgrade(move |socket| async move {
+        let session = serve(socket, runtimes, runtime_id(&agent), request_id);
+        tokio::select! {
+            () = ending.cancelled() => {}
+            () = session => {}
+        }
+    }))
+}
+
+type Out = Mutex<SplitSink<WebSocket, Message>>;
+
+async fn serve(socket: WebSocket, runtimes: Runtimes, id: RuntimeId, request_id: String) {
+    let (out, mut input) = socket.split();
+    let out = Mutex::new(out);
+    let end = match begin(&mut input, &runtimes, &id).await {
+        Ok(session) => pass_on(session, &mut input, &out).await,
+        Err(trouble) => Err(trouble),
+    };
+    let end = end.map_or_else(
+        |trouble| {
+            ExecEnd::Failed(ErrorBody {
+                error: trouble.code,
+                request_id,
+                message: trouble.message,
+                hint: trouble.hint,
+            })
+        },
+        ExecEnd::Exited,
+    );
+    let text = serde_json::to_string(&end).expect("an end is a document");
+    let mut out = out.lock().await;
+    // If the client is gone, nobody is left to be told.
+    drop(out.send(Message::Text(text.into())).await);
+    drop(out.close().await);
+}
+
+async fn begin(
+    input: &mut SplitStream<WebSocket>,
+    runtimes: &Runtimes,
+    id: &RuntimeId,
+) -> Result<ExecSession, ApiError> {
+    let first = tokio::time::timeout(START_LIMIT, input.next()).await;
+    let Ok(Some(Ok(Message::Text(text)))) = first else {
+        return Err(ApiError::invalid(
+            "the first message must be the command, as text",
+        ));
+    };
+    let start: ExecStart = serde_json::from_str(&text)
+        .map_err(|error| ApiError::invalid(format!("the first message can't be read: {error}")))?;
+    let command = match start.command.is_empty() {
+        true => vec!["/bin/bash".to_owned(), "--login".to_owned()],
+        false => start.command,
+    };
+    let mut request = ExecRequest::new(command);
+    request.env = start.environment;
+    request.cwd = start.directory;
+    request.stdin = true;
+    request.interactive = start.terminal.map(|size| (size.columns, size.rows));
+    let session = runtimes.enter(id, &request).await;
+    session.map_err(|error| ApiError::from(Trouble::control(&error)))
+}
+
+async fn pass_on(
+    session: ExecSession,
+    input: &mut SplitStream<WebSocket>,
+    out: &Out,
+) -> Result<i32, ApiError> {
+    let ExecSession {
+        stdin,
+        stdout,
+        stderr,
+        control,
+        mut exit,
+    } = session;
+    let output = async {
+        tokio::try_join!(
+            stream_out(STREAM_STDOUT, stdout, out),
+            stream_out(STREAM_STDERR, stderr, out)
+        )?;
+        let exit = exit.wait(EXIT_LIMIT).await;
+        exit.map(|exit| exit.code).map_err(|error| lost(&error))
+    };
+    let incoming = take_in(input, stdin, &control);
+    tokio::pin!(output, incoming);
+    tokio::select! {
+        end = &mut output => end,
+        gone = &mut incoming => match gone {
+            // No more input: the output goes on to its end.
+            Ok(()) => output.await,
+            Err(error) => Err(error),
+        },
+    }
+}
+
+fn lost(error: &(dyn std::error::Error + 'static)) -> ApiError {
+    ApiError::new(
+        ErrorCode::Unavailable,
+        format!("the command was lost: {}", chain(error)),
+    )
+}
+
+async fn stream_out(number: u8, mut stream: ExecStream, out: &Out) -> Result<(), ApiError> {
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|error| lost(&error))?;
+        for part in chunk.chunks(EXEC_MESSAGE_BYTES_MAX - 1) {
+            let mut message = Vec::with_capacity(part.len() + 1);
+            message.push(number);
+            message.extend_from_slice(part);
+            let sent = out.lock().await.send(Message::Binary(message.into())).await;
+            sent.map_err(|error| lost(&error))?;
+        }
+    }
+    Ok(())
+}
+
+/// Input and words of the client. Ends well once there is no more input, and badly when the client goes.
+async fn take_in(
+    input: &mut SplitStream<WebSocket>,
+    mut stdin: incus::ExecStdin,
+    control: &incus::ExecControl,
+) -> Result<(), ApiError> {
+    while let Some(message) = input.next().await {
+        match message.map_err(|error| lost(&error))? {
+            Message::Binary(bytes) => match bytes.first() {
+                Some(&STREAM_STDIN) => stdin
+                    .write(bytes.slice(1..))
+                    .await
+                    .map_err(|error| lost(&error))?,
+                _ => {
+                    return Err(ApiError::invalid(
+                        "a binary message must begin with the number of the input",
+                    ));
+                }
+            },
+            Message::Text(text) => say(&text, &mut stdin, control).await?,
+            Message::Close(_) => return Err(ApiError::invalid("the client went away")),
+            Message::Ping(_) | Message::Pong(_) => {}
+        }
+    }
+    Err(ApiError::invalid("the client went away"))
+}
+
+async fn say(
+    text: &str,
+    stdin: &mut incus::ExecStdin,
+    control: &incus::ExecControl,
+) -> Result<(), ApiError> {
+    let word: ExecControl = serde_json::from_str(text)
+        .map_err(|error| ApiError::invalid(format!("a text message can't be read: {error}")))?;
+    match word {
+        ExecControl::StdinEnd => stdin.close(),
+        ExecControl::Resize(size) => {
+            control
+                .resize(size.columns, size.rows)
+                .await
+                .map_err(|error| lost(&error))?;
+        }
+        ExecControl::Signal(signal) => {
+            control.signal(signal).await.map_err(|error| lost(&error))?
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! The HTTP API: a table of routes, and around it what every request goes through.
+//!
+//! Owns the order: request id, then size, then who asks, then how often, then whether they may; only then a handler. A
+//! handler reads its request, writes an intent or reads rows, and answers. Nothing of Incus is awaited in one but where the
+//! answer is in there (logs, exec).
+
+mod actions;
+mod agents;
+mod auth;
+mod backups;
+mod body;
+mod error;
+mod events;
+mod exec;
+mod guard;
+mod health;
+mod limits;
+mod logs;
+mod openapi;
+mod operations;
+mod operators;
+mod people;
+mod routes;
+mod views;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+
+use crate::app::App;
+
+pub(crate) use limits::Limiter;
+pub(crate) use openapi::document;
+pub(crate) use routes::{Needs, table};
+
+/// Longest body of a request, in bytes.
+const BODY_BYTES_MAX: usize = pika_managed_agent_contract::REQUEST_BYTES_MAX;
+
+/// What handlers share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) app: Arc<App>,
+    pub(crate) limiter: Limiter,
+}
+
+/// The router of everything.
+pub(crate) fn router(app: &Arc<App>) -> Router {
+    let shared = Arc::new(Shared {
+        app: Arc::clone(app),
+        limiter: Limiter::new(app.config.requests_per_second),
+    });
+    let mut router: Router<Arc<Shared>> = Router::new();
+    for row in table() {
+        let guard = from_fn_with_state((Arc::clone(&shared), row.needs), guard::guard);
+        router = router.route(row.path, row.handler.layer(guard));
+    }
+    router
+        .fallback(error::no_route)
+        .method_not_allowed_fallback(error::no_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn(error::finish))
+        .with_state(shared)
+}

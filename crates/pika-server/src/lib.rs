@@ -1,0 +1,40 @@
+//! The control plane of managed agents: an HTTP API that writes intents down, a worker that carries them out on Incus, a
+//! reconciler that writes down what is seen.
+//!
+//! Owns agents from the request to the last byte of their volume. Never changes Incus but through `pika-runtime`; never does
+//! anything for an agent in a request's own task; never takes a guest's word for the host's.
+//!
+//! ```text
+//! request --intent--> store --claim--> worker --steps--> pika-runtime --> Incus
+//!                       ^                                                  |
+//!                       '------------- reconciler <--- one list a period --'
+//! ```
+
+mod app;
+mod check;
+mod clock;
+mod config;
+mod fleet;
+mod http;
+mod observe;
+mod pages;
+mod reconcile;
+mod secret;
+mod server;
+mod trouble;
+mod work;
+
+pub use check::check;
+pub use clock::Clock;
+pub use config::{
+    Config, ConfigError, DEFAULT_QUOTAS, DEFAULT_SIZES, LocalIncus, SnapshotPlan, Times, VARIABLES,
+};
+pub use secret::Secret;
+pub use server::{FIRST_OWNER, Server, StartError, StartOptions};
+pub use work::{StepSide, WorkHook};
+
+/// The OpenAPI document of the API.
+#[must_use]
+pub fn openapi() -> serde_json::Value {
+    http::document()
+}

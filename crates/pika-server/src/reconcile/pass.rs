@@ -1,0 +1,279 @@
+//! One pass: one list of each place, looks into the guests that changed, and what differs written down.
+//!
+//! Owns which guests are looked into: those that started anew, woke us, or aren't ready; of those that are ready a few in
+//! turn. So the number of requests depends on what changes and not on how many agents there are.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::{FutureExt as _, StreamExt as _};
+use pika_cloud::OwnedKind;
+use pika_managed_agent_contract::{AgentState, InstanceSeen, OperationKind, Target};
+use pika_runtime::{OwnedInstance, Power};
+use pika_store::{Agent, AgentFilter, Millis, Observed, Operation, Page, StoreError};
+
+use super::wake::Woken;
+use super::{Memory, remedy, strays};
+use crate::app::App;
+use crate::fleet::{Fleet, Place};
+use crate::observe::{Seen, instance_of, look, to_record};
+
+/// Agents read at a time.
+const PAGE: i64 = 1000;
+/// Guests looked into at a time.
+const LOOKS_AT_ONCE: usize = 16;
+/// Ready agents that are looked into in one pass although nothing about them changed.
+const IN_TURN: usize = 8;
+
+/// What a place's list showed, by agent; `None` if it can't be asked.
+type Listed = Option<BTreeMap<String, OwnedInstance>>;
+
+/// Looks at everything once. Gives the places that agents live in.
+pub(super) async fn pass(
+    app: &App,
+    memory: &mut Memory,
+    woken: &Woken,
+) -> Result<Vec<Place>, StoreError> {
+    let woken = woken.take();
+    let agents = all_agents(app).await?;
+    let open = app.store.open_operations().await?;
+    let mut places: BTreeMap<Place, Listed> = BTreeMap::new();
+    places.insert(app.fleet.local_place(), None);
+    for agent in &agents {
+        places.entry(Fleet::place_of(agent)).or_default();
+    }
+    let now = app.clock.now();
+    for (place, listed) in &mut places {
+        *listed = list(app, place).await;
+        match listed {
+            Some(_) => drop(memory.unreachable.remove(place)),
+            None => drop(memory.unreachable.entry(place.clone()).or_insert(now)),
+        }
+    }
+    let mut records = Vec::new();
+    let mut to_look = Vec::new();
+    for agent in agents.iter().filter(|agent| agent.deleted_at.is_none()) {
+        let place = Fleet::place_of(agent);
+        let open = open.get(&agent.id);
+        match places.get(&place).and_then(Option::as_ref) {
+            None => records.extend(unreachable(app, memory, (agent, open), &place, now)),
+            Some(listed) => match from_list(agent, listed.get(&agent.id), memory, &woken) {
+                Listing::Enough(seen) => {
+                    let since = listed.get(&agent.id).and_then(started);
+                    records.extend(to_record(
+                        agent,
+                        open,
+                        &seen,
+                        (now, since),
+                        app.config.times.ready,
+                    ));
+                }
+                // The worker that brings it up looks at it itself.
+                Listing::LookInside
+                    if open.is_some_and(|open| open.kind != OperationKind::Backup) => {}
+                Listing::LookInside => to_look.push((agent, listed.get(&agent.id))),
+                Listing::Unchanged => {}
+            },
+        }
+    }
+    in_turn(&agents, &open, &places, memory, &mut to_look);
+    records.extend(look_inside(app, memory, &open, to_look, now).await);
+    let remedies = remedy::plan(
+        &agents,
+        &open,
+        &mut records,
+        (now, app.config.times.restart_rest),
+    );
+    if !app.store.record_observed(now, &records).await?.is_empty() {
+        app.signals.something_happened();
+    }
+    remedy::ask(app, now, &remedies).await?;
+    remedy::purge_due(app, now).await?;
+    remedy::prune(app, memory, now).await?;
+    strays::look(app, memory, &agents, places.keys()).await;
+    let known: BTreeSet<&str> = agents.iter().map(|agent| &*agent.id).collect();
+    memory.looked.retain(|id, _| known.contains(&**id));
+    Ok(places.into_keys().collect())
+}
+
+async fn all_agents(app: &App) -> Result<Vec<Agent>, StoreError> {
+    let filter = AgentFilter {
+        owner_id: None,
+        deleted: true,
+    };
+    let mut all: Vec<Agent> = Vec::new();
+    loop {
+        let page = Page {
+            after: all.last().map(|agent| &*agent.id),
+            limit: PAGE,
+        };
+        let page = app.store.agents(filter, page).await?;
+        let more = page.len() as i64 == PAGE;
+        all.extend(page);
+        if !more {
+            return Ok(all);
+        }
+    }
+}
+
+async fn list(app: &App, place: &Place) -> Listed {
+    let runtimes = match app.fleet.runtimes_at(place) {
+        Ok(runtimes) => runtimes,
+        Err(trouble) => {
+            tracing::warn!(%trouble, project = place.project, "a place of agents can't be used");
+            return None;
+        }
+    };
+    match runtimes.observe_all(&place.project, OwnedKind::Agent).await {
+        Ok(listed) => Some(
+            listed
+                .into_iter()
+                .map(|instance| (instance.id.runtime_id().to_owned(), instance))
+                .collect(),
+        ),
+        Err(error) => {
+            tracing::warn!(
+                error = crate::trouble::chain(&error),
+                "Incus can't be asked"
+            );
+            None
+        }
+    }
+}
+
+/// An agent whose server can't be asked is as it was last known, and shown as stale after a while.
+fn unreachable(
+    app: &App,
+    memory: &Memory,
+    (agent, open): (&Agent, Option<&Operation>),
+    place: &Place,
+    now: Millis,
+) -> Option<Observed> {
+    let since = memory.unreachable.get(place).copied().unwrap_or(now);
+    let limit = i64::try_from(app.config.times.unreachable.as_millis()).unwrap_or(i64::MAX);
+    if now - since < limit {
+        return None;
+    }
+    let seen = Seen::without_guest(InstanceSeen::Unreachable);
+    to_record(agent, open, &seen, (now, None), app.config.times.ready).map(|record| Observed {
+        stale_since: Some(since),
+        ..record
+    })
+}
+
+/// What the list says of an agent.
+enum Listing {
+    /// All that can be said.
+    Enough(Seen),
+    /// Its guest has to say the rest.
+    LookInside,
+    /// It is ready, and nothing about it changed.
+    Unchanged,
+}
+
+fn from_list(
+    agent: &Agent,
+    listed: Option<&OwnedInstance>,
+    memory: &Memory,
+    woken: &BTreeSet<String>,
+) -> Listing {
+    let Some(listed) = listed else {
+        return Listing::Enough(Seen::without_guest(InstanceSeen::Absent));
+    };
+    if listed.power != Power::Running {
+        return Listing::Enough(Seen::without_guest(instance_of(listed.power)));
+    }
+    let same_start = memory.looked.get(&agent.id) == Some(&listed.started_at);
+    let settled = agent.state == AgentState::Ready
+        && agent.target == Target::Running
+        && agent.stale_since.is_none();
+    if settled && same_start && !woken.contains(&agent.instance_name) && has_volume(agent, listed) {
+        return Listing::Unchanged;
+    }
+    Listing::LookInside
+}
+
+/// The host's half of "its volume is mounted": no guest can forge it.
+fn has_volume(agent: &Agent, listed: &OwnedInstance) -> bool {
+    listed
+        .volume_device(&agent.volume_name)
+        .is_some_and(|device| device.pool == agent.pool && !device.read_only)
+}
+
+fn started(listed: &OwnedInstance) -> Option<Millis> {
+    let text = listed.started_at.as_deref()?;
+    let at: jiff::Timestamp = text.parse().ok()?;
+    Some(at.as_millisecond())
+}
+
+/// A guest that fails after it was ready says so only to those who look: each has its turn.
+fn in_turn<'a>(
+    agents: &'a [Agent],
+    open: &BTreeMap<String, Operation>,
+    places: &'a BTreeMap<Place, Listed>,
+    memory: &mut Memory,
+    to_look: &mut Vec<(&'a Agent, Option<&'a OwnedInstance>)>,
+) {
+    let chosen: BTreeSet<&str> = to_look.iter().map(|(agent, _)| &*agent.id).collect();
+    let is_due = |agent: &&Agent| {
+        agent.state == AgentState::Ready
+            && !open.contains_key(&agent.id)
+            && !chosen.contains(&*agent.id)
+    };
+    let after = memory.turn.take().unwrap_or_default();
+    let next: Vec<&Agent> = agents
+        .iter()
+        .filter(is_due)
+        .filter(|agent| agent.id > after)
+        .take(IN_TURN)
+        .collect();
+    memory.turn = (next.len() == IN_TURN)
+        .then(|| next.last().map(|agent| agent.id.clone()))
+        .flatten();
+    for agent in next {
+        let listed = places
+            .get(&Fleet::place_of(agent))
+            .and_then(Option::as_ref)
+            .and_then(|listed| listed.get(&agent.id));
+        if listed.is_some_and(|listed| listed.power == Power::Running) {
+            to_look.push((agent, listed));
+        }
+    }
+}
+
+async fn look_inside(
+    app: &App,
+    memory: &mut Memory,
+    open: &BTreeMap<String, Operation>,
+    to_look: Vec<(&Agent, Option<&OwnedInstance>)>,
+    now: Millis,
+) -> Vec<Observed> {
+    let mut looks = Vec::with_capacity(to_look.len());
+    for (agent, listed) in to_look {
+        looks.push(async move { (agent, listed, look(app, agent).await) }.boxed());
+    }
+    let looks = futures_util::stream::iter(looks).buffer_unordered(LOOKS_AT_ONCE);
+    let looked: Vec<_> = looks.collect().await;
+    let mut records = Vec::new();
+    for (agent, listed, seen) in looked {
+        let mut seen = match seen {
+            Ok(seen) => seen,
+            Err(trouble) => {
+                tracing::debug!(agent_id = agent.id, %trouble, "an agent can't be looked at");
+                continue;
+            }
+        };
+        seen.guest.volume_mounted &= listed.is_some_and(|listed| has_volume(agent, listed));
+        let start = listed.and_then(|listed| listed.started_at.clone());
+        memory.looked.insert(agent.id.clone(), start);
+        let since = listed.and_then(started);
+        let open = open.get(&agent.id);
+        records.extend(to_record(
+            agent,
+            open,
+            &seen,
+            (now, since),
+            app.config.times.ready,
+        ));
+    }
+    records
+}

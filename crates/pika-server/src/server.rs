@@ -1,0 +1,202 @@
+//! The server: its parts put together, started, and ended in order.
+//!
+//! Owns the order of both. At the end no new request is taken, those under way are finished, operations are put back for
+//! whoever takes them next, and only then the database is closed.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use pika_managed_agent_contract::{Role, Scope};
+use pika_store::{AllowEntry, NewToken, OpenError, Owner, Store, StoreError};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::{App, Signals};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::fleet::Fleet;
+use crate::secret::{NoRandomness, Secret, new_id};
+use crate::work::WorkHook;
+use crate::{http, reconcile, work};
+
+/// The owner that the first token belongs to.
+pub const FIRST_OWNER: &str = "operator";
+
+/// A server that can't be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its database can't be opened.
+    #[error("the database can't be used")]
+    Database(#[from] OpenError),
+    /// Its database fails.
+    #[error("the database fails")]
+    Store(#[from] StoreError),
+    /// It can't listen.
+    #[error("can't listen on {address}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The system gives no random bytes.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+}
+
+/// A server that runs.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    first_token: Option<Secret>,
+    app: Arc<App>,
+    tasks: Vec<(&'static str, JoinHandle<()>)>,
+}
+
+/// What a start may be given besides its configuration.
+#[derive(Debug, Clone)]
+pub struct StartOptions {
+    /// Where the time comes from.
+    pub clock: Clock,
+    /// Told about each step of each operation.
+    pub hook: Option<Arc<dyn WorkHook>>,
+}
+
+impl Default for StartOptions {
+    fn default() -> StartOptions {
+        StartOptions {
+            clock: Clock::system(),
+            hook: None,
+        }
+    }
+}
+
+impl Server {
+    /// Starts a server.
+    ///
+    /// # Errors
+    /// Each reason is a variant of its own.
+    pub async fn start(config: Config, options: StartOptions) -> Result<Server, StartError> {
+        let store = Store::open(&config.database).await?;
+        let first_token = first_token(&store, &config, &options.clock).await?;
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .and_then(|listener| listener.local_addr().map(|address| (listener, address)));
+        let (listener, address) = listener.map_err(|source| StartError::Listen {
+            address: config.listen,
+            source,
+        })?;
+        let app = Arc::new(App {
+            fleet: Fleet::new(&config),
+            store,
+            clock: options.clock,
+            signals: Signals::default(),
+            strays: reconcile::Strays::default(),
+            hook: options.hook,
+            ending: CancellationToken::new(),
+            name: new_id("server"),
+            config,
+        });
+        let tasks = vec![
+            ("http", tokio::spawn(serve(Arc::clone(&app), listener))),
+            ("work", tokio::spawn(work::run(Arc::clone(&app)))),
+            ("reconcile", tokio::spawn(reconcile::run(Arc::clone(&app)))),
+        ];
+        tracing::info!(%address, name = app.name, "started");
+        Ok(Server {
+            address,
+            first_token,
+            app,
+            tasks,
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The operator's first token, if this start made it. It can't be had again.
+    #[must_use]
+    pub fn first_token(&self) -> Option<&Secret> {
+        self.first_token.as_ref()
+    }
+
+    /// Its database.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.app.store
+    }
+
+    /// Ends it in order.
+    pub async fn shut_down(self) {
+        self.app.ending.cancel();
+        for (name, task) in self.tasks {
+            if let Err(error) = task.await {
+                tracing::error!(task = name, %error, "a part ended badly");
+            }
+        }
+        self.app.store.close().await;
+        tracing::info!("ended");
+    }
+
+    /// Ends it as a kill would: at once, with nothing written down.
+    pub fn kill(self) {
+        for (_, task) in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+async fn serve(app: Arc<App>, listener: TcpListener) {
+    let service = http::router(&app).into_make_service_with_connect_info::<SocketAddr>();
+    let ending = app.ending.clone();
+    let served = axum::serve(listener, service)
+        .with_graceful_shutdown(async move { ending.cancelled().await })
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "no more requests are taken");
+    }
+}
+
+/// Makes the operator's first token on a database that has none that counts.
+async fn first_token(
+    store: &Store,
+    config: &Config,
+    clock: &Clock,
+) -> Result<Option<Secret>, StartError> {
+    let now = clock.now();
+    if store.has_operator_token(now).await? {
+        return Ok(None);
+    }
+    let owner = Owner {
+        id: FIRST_OWNER.to_owned(),
+        name: "the operator".to_owned(),
+        role: Role::Operator,
+        quotas: config.quotas,
+        created_at: now,
+    };
+    store.ensure_owner(reconcile::BY_SERVER, &owner).await?;
+    let entry = AllowEntry {
+        owner_id: owner.id.clone(),
+        note: "runs this deployment".to_owned(),
+        added_by: reconcile::BY_SERVER.to_owned(),
+        added_at: now,
+    };
+    store.allow(&entry).await?;
+    let secret = Secret::token()?;
+    let token = NewToken {
+        id: new_id("token"),
+        owner_id: owner.id,
+        secret_hash: secret.hash(),
+        scope: Scope::Operator,
+        label: "made at the first start".to_owned(),
+        created_at: now,
+        expires_at: None,
+    };
+    store.add_token(reconcile::BY_SERVER, &token).await?;
+    Ok(Some(secret))
+}
