@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper's panic is a test's failure")]
 
+mod agents;
 mod collect;
 mod destroy;
 mod ensure;

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::exec::{ExecHandlers, Ports};
 use super::faults::{Fault, Faults};
+use super::guest::ScriptedGuest;
 use super::operations::{OperationRecord, Operations};
 use super::reply::ApiError;
 use super::server;
@@ -67,6 +68,7 @@ pub(crate) struct Daemon {
     steps: Mutex<Vec<String>>,
     tasks: Mutex<Vec<AbortHandle>>,
     cost: Mutex<CostModel>,
+    scripted_guest: Mutex<Option<ScriptedGuest>>,
     shutting_down: AtomicBool,
 }
 
@@ -88,6 +90,7 @@ impl Daemon {
             steps: Mutex::default(),
             tasks: Mutex::default(),
             cost: Mutex::default(),
+            scripted_guest: Mutex::default(),
             shutting_down: AtomicBool::new(false),
         })
     }
@@ -106,6 +109,14 @@ impl Daemon {
 
     pub(crate) fn set_cost(&self, cost: CostModel) {
         *lock(&self.cost) = cost;
+    }
+
+    pub(crate) fn scripted_guest(&self) -> Option<ScriptedGuest> {
+        lock(&self.scripted_guest).clone()
+    }
+
+    pub(crate) fn set_scripted_guest(&self, script: Option<ScriptedGuest>) {
+        *lock(&self.scripted_guest) = script;
     }
 
     pub(crate) fn requests(&self) -> Vec<RequestRecord> {

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use super::daemon::{Daemon, lock};
+use super::guest;
 use super::handlers::instances::{instance_resources, missing_instance};
 use super::operations::OperationRecord;
 use super::reply::{ApiError, Reply, accepted};
@@ -105,7 +106,10 @@ impl ExecHandlers {
         lock(&self.table).push((prefix, Arc::new(handler)));
     }
 
-    fn run(&self, call: ExecCall) -> ExecFuture {
+    fn run(&self, daemon: &Arc<Daemon>, call: ExecCall) -> ExecFuture {
+        if guest::is_look(&call.command) {
+            return Box::pin(guest::answer_look(Arc::clone(daemon), call));
+        }
         let handler = lock(&self.table)
             .iter()
             .rev()
@@ -167,7 +171,7 @@ pub(crate) fn start(daemon: &Arc<Daemon>, name: &str, call: &Call) -> Reply {
             &instance,
             &format!("/1.0/instances/{instance}"),
         );
-        let handler = worker.exec_handlers.run(exec);
+        let handler = worker.exec_handlers.run(&worker, exec);
         let status = until_killed(handler, boots, gone).await;
         lock(&worker.exec_ports).remove(&id);
         let mut more = Map::new();

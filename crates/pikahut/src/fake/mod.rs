@@ -11,6 +11,7 @@ mod events;
 mod exec;
 mod faults;
 mod filter;
+mod guest;
 mod guest_files;
 mod handlers;
 mod operations;
@@ -31,6 +32,7 @@ use std::time::Duration;
 pub use daemon::{CostModel, RequestOutcome, RequestRecord};
 pub use exec::{ExecCall, ExecFuture};
 pub use faults::{Fault, Faults, When};
+pub use guest::{FakeGuest, ScriptedGuest};
 pub use guest_files::{GuestEntry, GuestFiles, GuestNode};
 pub use steps::STEPS;
 pub use world::{
@@ -107,6 +109,16 @@ impl FakeIncus {
         F: Fn(ExecCall) -> ExecFuture + Send + Sync + 'static,
     {
         self.daemon.exec_handlers.add(command_prefix, handler);
+    }
+
+    /// The guest of an instance of the default project, to make it say things.
+    pub fn guest<'a>(&'a self, instance: &'a str) -> FakeGuest<'a> {
+        FakeGuest::new(self, instance)
+    }
+
+    /// From now on guests of one kind get ready, or fail, by themselves after each start that the daemon makes.
+    pub fn set_scripted_guest(&self, script: Option<ScriptedGuest>) {
+        self.daemon.set_scripted_guest(script);
     }
 
     /// What bulk reads cost.

@@ -103,7 +103,7 @@ pub(crate) async fn dispatch(daemon: &Arc<Daemon>, call: Call) -> Reply {
         }
         ["1.0", "images", rest @ ..] => images::dispatch(daemon, method.as_str(), rest, &call),
         ["1.0", "storage-pools", rest @ ..] => {
-            storage::dispatch(daemon, method.as_str(), rest, &call)
+            storage::dispatch(daemon, method.as_str(), rest, &call).await
         }
         [
             "1.0",

@@ -3,7 +3,7 @@
 //! Owns the state and nothing else: no HTTP, no time but stamps. Tests may change it behind the client's back.
 //! It survives a crash of the daemon, as a real host's disk and processes do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -65,6 +65,16 @@ pub struct Instance {
     pub undeletable: Option<String>,
     /// The guest's file system as far as anybody wrote to it.
     pub files: GuestFiles,
+    /// What the guest's kernel calls this boot; a fresh one at each start.
+    pub boot_id: String,
+    /// Whether the guest told the daemon in this boot that it is ready.
+    pub says_ready: bool,
+    /// A guest that takes a look into it and never answers.
+    pub deaf: bool,
+    /// Paths that were unmounted in the guest in this boot.
+    pub(crate) unmounted: BTreeSet<String>,
+    /// A mount table that the guest shows instead of the true one.
+    pub(crate) mount_table: Option<String>,
     /// Counts starts and stops: whoever waits for the end of a boot watches it.
     pub(crate) boots: watch::Sender<u64>,
 }
@@ -89,6 +99,11 @@ impl Instance {
             wedged: false,
             undeletable: None,
             files: GuestFiles::default(),
+            boot_id: String::new(),
+            says_ready: false,
+            deaf: false,
+            unmounted: BTreeSet::new(),
+            mount_table: None,
             boots: watch::Sender::new(0),
         }
     }
@@ -99,6 +114,9 @@ impl Instance {
         self.power = Power::Running;
         self.last_used_at = Some(now.clone());
         self.started_at = Some(now);
+        self.boot_id = random_id();
+        self.says_ready = false;
+        self.unmounted.clear();
         self.config
             .insert("volatile.last_state.power".to_owned(), "RUNNING".to_owned());
         self.config.remove("volatile.apply_template");
@@ -117,6 +135,7 @@ impl Instance {
         self.power = Power::Stopped;
         self.started_at = None;
         self.pid = 0;
+        self.says_ready = false;
         self.files.forget_tmpfs();
         self.boots.send_modify(|boots| *boots += 1);
     }
@@ -195,6 +214,8 @@ pub struct Volume {
     pub created_at: String,
     /// `filesystem` or `block`.
     pub content_type: String,
+    /// What it holds, as far as a test says so: it goes into snapshots and copies, and comes back with a restore.
+    pub content: Vec<u8>,
     /// Snapshots by name, with their config, description and creation time.
     pub snapshots: BTreeMap<String, VolumeSnapshot>,
 }
@@ -208,6 +229,12 @@ pub struct VolumeSnapshot {
     pub description: String,
     /// RFC 3339.
     pub created_at: String,
+    /// RFC 3339; never, when absent.
+    pub expires_at: Option<String>,
+    /// What the volume held.
+    pub content: Vec<u8>,
+    /// The record exists and its content too. Not so is debris of an interrupted taking, which can't be restored.
+    pub whole: bool,
 }
 
 /// A storage pool. Its volumes are keyed by project and name.

@@ -7,14 +7,16 @@ use serde_json::{Value, json};
 
 use super::instances::{find, instance_resources, remove};
 use crate::fake::daemon::Daemon;
+use crate::fake::guest;
 use crate::fake::operations::OperationRecord;
 use crate::fake::reply::{ApiError, Reply, accepted, sync};
 use crate::fake::route::Call;
 use crate::fake::world::{Instance, Power, Root};
 
 /// Status and its code.
-pub(crate) fn status(power: Power) -> (&'static str, u16) {
-    match power {
+pub(crate) fn status(instance: &Instance) -> (&'static str, u16) {
+    match instance.power {
+        Power::Running if instance.says_ready => ("Ready", 113),
         Power::Stopped => ("Stopped", 102),
         Power::Running => ("Running", 103),
         Power::Frozen => ("Frozen", 110),
@@ -29,7 +31,7 @@ pub(crate) fn state(daemon: &Arc<Daemon>, name: &str, call: &Call) -> Reply {
 }
 
 pub(crate) fn render_state(instance: &Instance) -> Value {
-    let (status, code) = status(instance.power);
+    let (status, code) = status(instance);
     let up = instance.power != Power::Stopped;
     let memory = u64::from(up) * 20_512_768;
     let network = if up {
@@ -102,6 +104,7 @@ pub(crate) async fn boot(daemon: &Arc<Daemon>, project: &str, name: &str) -> Res
         }
         instance.boot();
     }
+    guest::play_script(daemon, project, name);
     event(daemon, project, name, "instance-started");
     daemon.step("start.boot").await
 }
@@ -195,6 +198,6 @@ async fn unfreeze(daemon: &Arc<Daemon>, project: &str, name: &str) -> Result<(),
     daemon.step("unfreeze").await
 }
 
-fn event(daemon: &Daemon, project: &str, name: &str, action: &str) {
+pub(crate) fn event(daemon: &Daemon, project: &str, name: &str, action: &str) {
     daemon.lifecycle_event(project, action, name, &format!("/1.0/instances/{name}"));
 }
