@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that this repository checks of itself.
 //!
-//! Owns the order of the checks, the one Incus daemon that the tests share, and the closing table. Anything skipped
-//! or left behind is red.
+//! Owns the order of the checks, the one Incus daemon and the one PostgreSQL server that the tests share, and the closing
+//! table. Anything skipped or left behind is red.
 
 mod runner;
 
@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
-use pikahut::{daemon, stack};
+use pikahut::{daemon, postgres, stack};
 
 use crate::phases::Phases;
 use crate::{deny, host, tidy};
@@ -17,7 +17,7 @@ use runner::{Counts, Runner};
 
 /// Tests that need no daemon: those inside `src/`.
 const UNIT_FILTER: &str = "kind(lib) + kind(bin) + kind(proc-macro)";
-/// Tests in `tests/` folders; they share one real Incus daemon.
+/// Tests in `tests/` folders; they share one real Incus daemon and one PostgreSQL server.
 const DAEMON_FILTER: &str = "kind(test)";
 
 /// What to check.
@@ -29,7 +29,7 @@ pub(crate) struct Options {
     /// Only these parts, in the usual order.
     #[arg(long, value_enum)]
     only: Vec<Part>,
-    /// Remove test daemons that earlier runs left for the next, and do nothing else.
+    /// Remove test daemons and servers that earlier runs left for the next, and do nothing else.
     #[arg(long, conflicts_with_all = ["fast", "only"])]
     clean: bool,
 }
@@ -134,7 +134,7 @@ fn run_tests(root: &Path, options: &Options, phases: &mut Phases) -> Vec<String>
     closing
 }
 
-/// Starts a daemon for the tests, runs them, and looks for what they and it left.
+/// Starts a daemon and a database server for the tests, runs them, and looks for what they left.
 fn run_daemon_tests(
     runner: &Runner,
     phases: &mut Phases,
@@ -153,11 +153,22 @@ fn run_daemon_tests(
     let Some(daemon) = started else {
         return;
     };
+    let started = phases.attempt("PostgreSQL for the tests", || {
+        let server = postgres::start_for_tests()?;
+        let note = server.dir().display().to_string();
+        Ok((server, note))
+    });
+    let Some(server) = started else {
+        return;
+    };
     let client = daemon.client();
     phases.run("runner image", || host::runner_image(&client, daemon.dir()));
     phases.run("tests with Incus", || {
-        let dir = daemon.dir().as_os_str().to_owned();
-        let outcome = runner.run(DAEMON_FILTER, &[(stack::INCUS_DIR_VARIABLE, dir)])?;
+        let environment = [
+            (stack::INCUS_DIR_VARIABLE, daemon.dir().into()),
+            (postgres::POSTGRES_DIR_VARIABLE, server.dir().into()),
+        ];
+        let outcome = runner.run(DAEMON_FILTER, &environment)?;
         outcome.conclude(ran, closing)
     });
     phases.run("nothing left", || {
@@ -169,19 +180,29 @@ fn run_daemon_tests(
                 left.join(", ")
             );
         }
+        let databases = server.test_databases()?;
+        if !databases.is_empty() {
+            bail!(
+                "the tests left in {}: databases {}",
+                server.dir().display(),
+                databases.join(", ")
+            );
+        }
         daemon.clean_blocking()?;
+        server.clean_blocking()?;
         let orphans = stack::sweep();
         if !orphans.is_empty() {
-            bail!("the tests left whole daemons: {orphans:?}");
+            bail!("the tests left whole servers: {orphans:?}");
         }
         Ok(String::new())
     });
 }
 
-/// Removes the daemon that bare runs of the test runner share, and orphans.
+/// Removes the daemon and the database server that bare runs of the test runner share, and orphans.
 fn clean() -> Result<()> {
     stack::sweep();
     daemon::clean(&stack::checkout_dir("test"))?;
+    postgres::clean(&stack::checkout_dir("postgres"))?;
     Ok(())
 }
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use rustix::mount::{UnmountFlags, unmount};
 
-use super::keeper::Keeper;
 use super::layout::Layout;
 use super::network;
+use crate::keeper::Keeper;
 use crate::program::{self, ProgramError};
 use crate::wait;
 
@@ -66,7 +66,7 @@ pub fn clean(dir: &Path) -> Result<(), CleanError> {
 pub fn leftovers(dir: &Path) -> Result<Vec<String>, ProgramError> {
     let layout = Layout::new(dir);
     let mut left = Vec::new();
-    if Keeper::find(&layout).is_some() {
+    if Keeper::find(dir).is_some() {
         left.push("processes".to_owned());
     }
     left.extend(
@@ -102,7 +102,7 @@ pub(super) fn clean_held(dir: &Path, keeper: Option<Keeper>) -> Result<(), Clean
         dir: dir.to_owned(),
         source,
     };
-    Keeper::kill(&layout, keeper);
+    Keeper::kill(dir, keeper);
     for mount in mounts_below(dir) {
         // What can't be unmounted is found again by the look at the end.
         if let Err(errno) = unmount(&mount, UnmountFlags::DETACH) {

@@ -9,9 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::Pool;
-
-/// Longest path of a daemon's directory in bytes: Incus puts sockets below it, and a socket's path has at most 107.
-pub const DIRECTORY_BYTES_MAX: usize = 70;
+use crate::home::RecordFile;
 
 const RECORD_SCHEMA_VERSION: u32 = 1;
 
@@ -71,13 +69,8 @@ impl Layout {
         self.dir.join("incusd.out")
     }
 
-    /// Held shared by everybody who uses a daemon that lives while it is used.
-    pub(crate) fn users_lock(&self) -> PathBuf {
-        self.dir.join("users.lock")
-    }
-
-    fn record_path(&self) -> PathBuf {
-        self.dir.join("hut.json")
+    fn record_file(&self) -> RecordFile<'_> {
+        RecordFile::new(&self.dir, "hut.json")
     }
 
     /// Name of the bridge: derived from the directory, so that it is known even without a record.
@@ -93,30 +86,18 @@ impl Layout {
 
     /// The record, if there is one that can be read.
     pub(crate) fn read_record(&self) -> Option<Record> {
-        let bytes = fs_err::read(self.record_path()).ok()?;
-        let record: Record = serde_json::from_slice(&bytes).ok()?;
+        let record: Record = self.record_file().read()?;
         (record.schema_version == RECORD_SCHEMA_VERSION).then_some(record)
     }
 
     /// Writes the record so that a reader sees the old one or the new one.
     pub(crate) fn write_record(&self, record: &Record) -> std::io::Result<()> {
-        let bytes = serde_json::to_vec_pretty(record)?;
-        let draft = self.dir.join("hut.json.new");
-        fs_err::write(&draft, bytes)?;
-        fs_err::rename(&draft, self.record_path())
+        self.record_file().write(record)
     }
 
     /// Whether the directory is one that this module made: it has a record, or nothing but what comes before one.
     pub(crate) fn is_ours(&self) -> std::io::Result<bool> {
-        if self.record_path().exists() || self.dir.join("hut.json.new").exists() {
-            return Ok(true);
-        }
-        for entry in fs_err::read_dir(&self.dir)? {
-            if entry?.path() != self.users_lock() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        self.record_file().is_ours()
     }
 
     /// Names under which instances of this daemon appear in cgroups: what the daemon keeps a folder for.
@@ -146,20 +127,18 @@ mod tests {
     }
 
     #[test]
-    fn a_record_comes_back_and_a_foreign_directory_is_not_ours() {
+    fn a_record_comes_back_and_one_of_another_version_says_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::new(folder.path());
-        assert!(layout.is_ours().unwrap(), "an empty directory may be taken");
-        fs_err::write(layout.users_lock(), "").unwrap();
-        assert!(
-            layout.is_ours().unwrap(),
-            "whoever began to use it died before the record"
-        );
-        fs_err::write(folder.path().join("incus.db"), "x").unwrap();
-        assert!(!layout.is_ours().unwrap());
+        assert_eq!(layout.read_record(), None);
         let record = Record::new(&layout, "10.178.1.1/24".into(), Pool::Dir, "default".into());
         layout.write_record(&record).unwrap();
-        assert_eq!(layout.read_record(), Some(record));
-        assert!(layout.is_ours().unwrap());
+        assert_eq!(layout.read_record(), Some(record.clone()));
+        let newer = Record {
+            schema_version: RECORD_SCHEMA_VERSION + 1,
+            ..record
+        };
+        layout.write_record(&newer).unwrap();
+        assert_eq!(layout.read_record(), None);
     }
 }

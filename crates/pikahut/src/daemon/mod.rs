@@ -7,7 +7,6 @@
 //! What a private daemon calls a PID is a number in its own PID namespace: see [`PrivateIncus::host_pid`].
 
 mod clean;
-mod keeper;
 mod layout;
 mod lxc_config;
 mod network;
@@ -15,7 +14,6 @@ mod preseed;
 mod probe;
 
 use std::ffi::OsString;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -24,13 +22,15 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
+pub use crate::home::DIRECTORY_BYTES_MAX;
+pub use crate::keeper::Lifetime;
 pub use clean::{CleanError, clean, leftovers};
-pub use layout::DIRECTORY_BYTES_MAX;
 pub use preseed::POOL;
 
+use crate::home::{self, HomeError};
+use crate::keeper::{self, Isolation, Keeper};
 use crate::program::{self, ProgramError};
 use crate::wait;
-use keeper::Keeper;
 use layout::{Layout, Record};
 
 /// Longest time from the start of a daemon to its first answer; half a second is usual.
@@ -54,20 +54,6 @@ pub enum Pool {
     },
     /// Plain directories: works everywhere, slower, no enforced sizes.
     Dir,
-}
-
-/// When a private daemon ends by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lifetime {
-    /// Never: it stays until [`clean()`] (the demo).
-    UntilCleaned,
-    /// With the process that started it, however that ends; [`Drop`] cleans.
-    WithStarter,
-    /// When no [`PrivateIncus`] of it was held for this long, by any process; the directory stays for a quick next start.
-    WhileUsed {
-        /// Time without a user after which every process of the daemon is ended.
-        idle: Duration,
-    },
 }
 
 /// What a private daemon is to be.
@@ -187,7 +173,7 @@ impl PrivateIncus {
         let lock = fs_err::File::create(MACHINE_LOCK).map_err(files)?;
         flock(&lock, FlockOperation::LockExclusive).map_err(|errno| files(errno.into()))?;
         let used = match config.lifetime {
-            Lifetime::WhileUsed { .. } => Some(lock_as_user(&layout).map_err(files)?),
+            Lifetime::WhileUsed { .. } => Some(keeper::lock_as_user(&dir).map_err(files)?),
             Lifetime::UntilCleaned | Lifetime::WithStarter => None,
         };
         let record = match layout.read_record() {
@@ -352,14 +338,14 @@ impl PrivateIncus {
 
     fn keep(&mut self, lifetime: Lifetime) -> Result<(), StartError> {
         let dir = self.dir().to_owned();
-        self.keeper = match Keeper::find(&self.layout) {
+        self.keeper = match Keeper::find(&dir) {
             Some(keeper) => Some(keeper),
-            None => {
-                Keeper::start(&self.layout, lifetime).map_err(|source| StartError::Program {
+            None => Keeper::start(&dir, lifetime, Isolation::Processes).map_err(|source| {
+                StartError::Program {
                     dir: dir.clone(),
                     source,
-                })?
-            }
+                }
+            })?,
         };
         if self.keeper.is_none() {
             return Err(StartError::Namespaces { dir });
@@ -437,14 +423,9 @@ impl Drop for PrivateIncus {
     }
 }
 
-/// Waits for the end of a keeper that is about to end its daemon; then the daemon has a user.
-fn lock_as_user(layout: &Layout) -> std::io::Result<fs_err::File> {
-    let file = fs_err::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(layout.users_lock())?;
-    flock(&file, FlockOperation::LockShared)?;
-    Ok(file)
+/// Whether a directory is that of a private daemon, with a record that says so.
+pub(crate) fn has_record(dir: &Path) -> bool {
+    Layout::new(dir).read_record().is_some()
 }
 
 /// Where incusd is.
@@ -461,36 +442,17 @@ pub(crate) fn incusd() -> Option<PathBuf> {
 }
 
 fn prepare_directory(dir: &Path) -> Result<Layout, StartError> {
-    let refuse = |reason: &str| StartError::Directory {
-        dir: dir.to_owned(),
-        reason: reason.to_owned(),
-    };
-    if !dir.is_absolute() {
-        return Err(refuse("its path must be absolute"));
-    }
-    if dir.as_os_str().len() > DIRECTORY_BYTES_MAX {
-        return Err(refuse(
-            "its path is too long for a socket below it: choose one of at most 70 bytes",
-        ));
-    }
-    if !rustix::process::geteuid().is_root() {
-        return Err(refuse("a daemon needs root: run as root"));
-    }
-    let files = |source| StartError::Files {
-        dir: dir.to_owned(),
-        source,
-    };
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o711)
-        .create(dir)
-        .map_err(files)?;
     let layout = Layout::new(dir);
-    if !layout.is_ours().map_err(files)? {
-        return Err(refuse(
-            "it has files in it that pikahut did not make: name another directory",
-        ));
-    }
+    home::prepare(dir, || layout.is_ours()).map_err(|error| match error {
+        HomeError::Refused(reason) => StartError::Directory {
+            dir: dir.to_owned(),
+            reason,
+        },
+        HomeError::Files(source) => StartError::Files {
+            dir: dir.to_owned(),
+            source,
+        },
+    })?;
     Ok(layout)
 }
 

@@ -4,6 +4,7 @@
 //! manager; this module names no mirror. Never starts, stops or configures a system daemon.
 
 mod apt;
+mod cluster;
 mod inotify;
 
 use std::path::{Path, PathBuf};
@@ -13,7 +14,9 @@ pub use inotify::{
 };
 
 use crate::daemon::incusd;
+use crate::postgres;
 use crate::program::{self, ProgramError};
+use cluster::{CLUSTER_SETTINGS, NoCluster};
 
 /// What is installed where it is missing. Containers only: virtual machines need more.
 pub const PACKAGES: &[&str] = &[
@@ -31,8 +34,20 @@ pub const PACKAGES: &[&str] = &[
     "jq",
 ];
 
-/// What only tests need beside them, each with the program that shows that it is there.
-const TEST_PACKAGES: &[(&str, &str)] = &[("nix-bin", "nix-instantiate")];
+/// What only tests need beside them.
+const TEST_PACKAGES: &[TestPackage] = &[
+    TestPackage {
+        name: "nix-bin",
+        is_there: || program::find("nix-instantiate").is_some(),
+    },
+    TestPackage {
+        name: POSTGRES_PACKAGE,
+        is_there: postgres::is_installed,
+    },
+];
+
+/// The newest server of the system, with its programs.
+const POSTGRES_PACKAGE: &str = "postgresql";
 
 /// Programs by which a machine without Debian's packages shows that it has what is needed.
 const PROGRAMS: &[&str] = &[
@@ -51,6 +66,12 @@ const PROGRAMS: &[&str] = &[
     "nsenter",
     "losetup",
 ];
+
+/// A package, and whether what it has is there, from whichever package.
+struct TestPackage {
+    name: &'static str,
+    is_there: fn() -> bool,
+}
 
 /// What was found and done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +119,9 @@ pub enum InstallError {
     /// A file of apt could not be read or written.
     #[error("can't prepare the package sources in /etc/apt")]
     Files(#[source] std::io::Error),
+    /// What keeps the package from starting a server of its own could not be written or removed.
+    #[error("can't keep the package postgresql from making a cluster of the system's")]
+    Cluster(#[source] std::io::Error),
     /// apt failed.
     #[error(
         "can't install packages: look at the machine's network and package sources, then run this again"
@@ -138,13 +162,20 @@ pub fn ensure_host(progress: &mut dyn FnMut(&str)) -> Result<HostReport, Install
 pub fn ensure_test_packages(progress: &mut dyn FnMut(&str)) -> Result<Vec<String>, InstallError> {
     let missing: Vec<String> = TEST_PACKAGES
         .iter()
-        .filter(|(_, name)| program::find(name).is_none())
-        .map(|(package, _)| (*package).to_owned())
+        .filter(|package| !(package.is_there)())
+        .map(|package| package.name.to_owned())
         .collect();
     if missing.is_empty() {
         return Ok(missing);
     }
-    apt::install(&missing, progress)
+    let wants_postgres = missing.iter().any(|package| package == POSTGRES_PACKAGE);
+    let no_cluster = wants_postgres.then(|| NoCluster::ask(Path::new(CLUSTER_SETTINGS)));
+    let no_cluster = no_cluster.transpose().map_err(InstallError::Cluster)?;
+    let installed = apt::install(&missing, progress)?;
+    if let Some(no_cluster) = no_cluster {
+        no_cluster.take_back().map_err(InstallError::Cluster)?;
+    }
+    Ok(installed)
 }
 
 fn ensure_packages(progress: &mut dyn FnMut(&str)) -> Result<Vec<String>, InstallError> {

@@ -16,6 +16,7 @@
 
 mod image;
 mod inventory;
+mod servers;
 mod tiny;
 
 use std::error::Error;
@@ -30,19 +31,21 @@ pub use image::{ImageError, ensure_runner_image, ensure_tiny_image, image_cache}
 pub use inventory::{left_in, left_of};
 /// The client that tests reach a daemon with, where their crate has none of its own.
 pub use pika_incus as incus;
+pub(crate) use servers::{INCUS, POSTGRES, dir_of_process};
+pub use servers::{Kind, Server, clean, servers, sweep};
 
-use crate::daemon::{self, Lifetime, Pool, PrivateIncus, PrivateIncusConfig, StartError, blocking};
+use crate::daemon::{Lifetime, Pool, PrivateIncus, PrivateIncusConfig, StartError, blocking};
 use crate::install::{self, InotifyError};
 use crate::wait;
 
 /// Directory of the daemon that all tests of one run share.
 pub const INCUS_DIR_VARIABLE: &str = "PIKAHUT_INCUS_DIR";
-/// Where directories of private daemons are: short, since sockets are below, and on disk.
+/// Where directories of private servers are: short, since sockets are below, and on disk.
 pub const BASE: &str = "/var/lib/pikahut";
 /// Size of the pool of a test daemon; sparse.
 const POOL_GIB: u32 = 20;
-/// After this long without a test the standing daemon ends.
-const IDLE: Duration = Duration::from_secs(900);
+/// After this long without a test a standing server ends.
+pub(crate) const IDLE: Duration = Duration::from_secs(900);
 /// How long a removal that is under way may take before it counts as a leak.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(10);
 
@@ -96,7 +99,7 @@ impl TestIncus {
     ) -> TestIncus {
         let config = change(PrivateIncusConfig {
             pool: Pool::Btrfs { size_gib: POOL_GIB },
-            ..PrivateIncusConfig::new(private_dir(name))
+            ..PrivateIncusConfig::new(dir_of_process(INCUS, name))
         });
         let started = async {
             prepare_machine().await?;
@@ -237,48 +240,12 @@ pub fn checkout_dir(kind: &str) -> PathBuf {
 pub fn start_for_tests() -> Result<PrivateIncus, StartError> {
     PrivateIncus::start_blocking(&PrivateIncusConfig {
         pool: Pool::Btrfs { size_gib: POOL_GIB },
-        ..PrivateIncusConfig::new(private_dir("run"))
+        ..PrivateIncusConfig::new(dir_of_process(INCUS, "run"))
     })
 }
 
-/// Cleans what killed test processes left: directories below [`BASE`] whose process is gone. Gives what was cleaned.
-pub fn sweep() -> Vec<PathBuf> {
-    let Ok(entries) = fs_err::read_dir(BASE) else {
-        return Vec::new();
-    };
-    entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|dir| is_orphan(dir))
-        .filter(|dir| match daemon::clean(dir) {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::warn!(dir = %dir.display(), error = %told(&error), "an orphan stays");
-                false
-            }
-        })
-        .collect()
-}
-
-/// `p-NAME-PID-N`, and no process has that number.
-fn is_orphan(dir: &Path) -> bool {
-    let name = dir.file_name().and_then(|name| name.to_str());
-    let Some(("p", rest)) = name.and_then(|name| name.split_once('-')) else {
-        return false;
-    };
-    rest.rsplit('-')
-        .nth(1)
-        .and_then(|pid| pid.parse::<u32>().ok())
-        .is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())
-}
-
-fn private_dir(name: &str) -> PathBuf {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let next = NEXT.fetch_add(1, Ordering::Relaxed);
-    Path::new(BASE).join(format!("p-{name}-{}-{next}", std::process::id()))
-}
-
 /// Starts with a letter, differs between processes, tests of one process, and runs.
-fn unique_id() -> String {
+pub(crate) fn unique_id() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let next = NEXT.fetch_add(1, Ordering::Relaxed);
     let now = std::time::SystemTime::now()
@@ -327,15 +294,6 @@ fn standing() -> Result<PrivateIncus, StackError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_directories_of_dead_processes_are_orphans() {
-        let own = std::process::id();
-        assert!(!is_orphan(Path::new(&format!("/x/p-kill-{own}-0"))));
-        assert!(is_orphan(Path::new("/x/p-kill-it-4194399-12")));
-        assert!(!is_orphan(Path::new("/x/demo-1a2b3c4d")));
-        assert!(!is_orphan(Path::new("/x/p-nonsense")));
-    }
 
     #[test]
     fn ids_differ_and_may_start_an_instance_name() {

@@ -1,23 +1,22 @@
-//! The keeper: PID 1 of the namespaces in which a private daemon lives.
+//! The keeper: PID 1 of the namespaces in which a private server lives, an Incus daemon or PostgreSQL.
 //!
-//! Owns the processes. Daemon, instance monitors, guests and dnsmasq are all in the keeper's PID and mount namespace,
+//! Owns the processes. A daemon, instance monitors, guests and dnsmasq are all in the keeper's PID and mount namespace,
 //! so that a restarted daemon finds the mounts of its predecessor, and so that the end of the keeper is the end of
 //! every process and mount, at once and whoever was killed before. The network namespace stays the host's.
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::Lifetime;
-use super::layout::Layout;
 use crate::program::{self, ProgramError};
 use crate::wait;
 
-/// Environment variable by which a keeper is found again: the daemon's directory.
+/// Environment variable by which a keeper is found again: the server's directory.
 const MARK: &str = "PIKAHUT_KEEPER";
 /// Longest time for namespaces to come up, and for their processes to be gone.
 const NAMESPACE_LIMIT: Duration = Duration::from_secs(10);
@@ -48,6 +47,29 @@ esac
 kill -KILL -1
 "#;
 
+/// When a private server ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    /// Never: it stays until it is cleaned (the demo).
+    UntilCleaned,
+    /// With the process that started it, however that ends; [`Drop`] cleans.
+    WithStarter,
+    /// When nobody held it for this long, in any process; the directory stays for a quick next start.
+    WhileUsed {
+        /// Time without a user after which every process of the server is ended.
+        idle: Duration,
+    },
+}
+
+/// What of the host's a server does not share, beside mounts and processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Isolation {
+    /// Nothing more.
+    Processes,
+    /// Shared memory of System V, which otherwise outlives a server that is killed.
+    ProcessesAndSharedMemory,
+}
+
 /// The keeper of one directory.
 #[derive(Debug)]
 pub(crate) struct Keeper {
@@ -66,8 +88,8 @@ struct Process {
 
 impl Keeper {
     /// The keeper of this directory, if it lives.
-    pub(crate) fn find(layout: &Layout) -> Option<Keeper> {
-        keepers(layout)
+    pub(crate) fn find(dir: &Path) -> Option<Keeper> {
+        keepers(dir)
             .into_iter()
             .find(|process| process.namespaced.len() > 1 && process.namespaced.last() == Some(&1))
             .map(|process| Keeper {
@@ -78,8 +100,9 @@ impl Keeper {
 
     /// Makes the namespaces and waits for their PID 1.
     pub(crate) fn start(
-        layout: &Layout,
+        dir: &Path,
         lifetime: Lifetime,
+        isolation: Isolation,
     ) -> Result<Option<Keeper>, ProgramError> {
         let (word, seconds) = match lifetime {
             Lifetime::UntilCleaned => ("until-cleaned", 0),
@@ -90,14 +113,19 @@ impl Keeper {
             Lifetime::WithStarter => Stdio::piped(),
             Lifetime::UntilCleaned | Lifetime::WhileUsed { .. } => Stdio::null(),
         };
+        let more: &[&str] = match isolation {
+            Isolation::Processes => &[],
+            Isolation::ProcessesAndSharedMemory => &["--ipc"],
+        };
         let child = Command::new("setsid")
             .args(["unshare", "--mount", "--pid", "--fork", "--kill-child"])
             .args(["--mount-proc", "--propagation", "slave"])
+            .args(more)
             .args(["bash", "-c", SCRIPT, "keeper", word])
             .arg(seconds.to_string())
-            .arg(layout.users_lock())
+            .arg(users_lock(dir))
             .current_dir("/")
-            .env(MARK, layout.dir())
+            .env(MARK, dir)
             .stdin(stdin)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -107,7 +135,7 @@ impl Keeper {
                 source,
             })?;
         let found = wait::until(NAMESPACE_LIMIT, || {
-            Keeper::find(layout).filter(|keeper| has_shared_root(keeper.pid))
+            Keeper::find(dir).filter(|keeper| has_shared_root(keeper.pid))
         });
         Ok(found.map(|keeper| Keeper {
             pid: keeper.pid,
@@ -141,13 +169,13 @@ impl Keeper {
         let mut command = Command::new("nsenter");
         command
             .arg(format!("--target={}", self.pid.as_raw_nonzero()))
-            .args(["--mount", "--pid", "--root", "--wd", "--"]);
+            .args(["--mount", "--ipc", "--pid", "--root", "--wd", "--"]);
         command
     }
 
     /// Ends every process of the namespaces and waits until they are gone, and with them their mounts.
-    pub(crate) fn kill(layout: &Layout, mut held: Option<Keeper>) -> bool {
-        let keepers = keepers(layout);
+    pub(crate) fn kill(dir: &Path, mut held: Option<Keeper>) -> bool {
+        let keepers = keepers(dir);
         for process in &keepers {
             // Gone in between is what is wanted.
             if let Err(errno) = kill_process(process.pid, Signal::KILL) {
@@ -166,10 +194,10 @@ impl Keeper {
         gone.is_some()
     }
 
-    /// The host's number of a process that the daemon knows under another number.
-    pub(crate) fn host_pid(&self, daemon_pid: i32) -> Option<i32> {
+    /// The host's number of a process that the server knows under another number.
+    pub(crate) fn host_pid(&self, server_pid: i32) -> Option<i32> {
         let pid = processes().into_iter().find(|pid| {
-            namespaced_pids(*pid).is_some_and(|numbers| numbers.get(1) == Some(&daemon_pid))
+            namespaced_pids(*pid).is_some_and(|numbers| numbers.get(1) == Some(&server_pid))
                 && self.is_ancestor_of(*pid)
         })?;
         Some(pid.as_raw_nonzero().get())
@@ -189,8 +217,8 @@ impl Keeper {
 }
 
 /// Processes that keep this directory: the one that made the namespaces and their PID 1.
-fn keepers(layout: &Layout) -> Vec<Process> {
-    let mark = [MARK.as_bytes(), b"=", layout.dir().as_os_str().as_bytes()].concat();
+fn keepers(dir: &Path) -> Vec<Process> {
+    let mark = [MARK.as_bytes(), b"=", dir.as_os_str().as_bytes()].concat();
     processes()
         .into_iter()
         .filter(|pid| {
@@ -205,6 +233,21 @@ fn keepers(layout: &Layout) -> Vec<Process> {
             })
         })
         .collect()
+}
+
+/// Held shared by everybody who uses a server that lives while it is used.
+pub(crate) fn users_lock(dir: &Path) -> PathBuf {
+    dir.join("users.lock")
+}
+
+/// Waits for the end of a keeper that is about to end its server; then the server has a user.
+pub(crate) fn lock_as_user(dir: &Path) -> std::io::Result<fs_err::File> {
+    let file = fs_err::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(users_lock(dir))?;
+    flock(&file, FlockOperation::LockShared)?;
+    Ok(file)
 }
 
 /// The daemon of a directory: a process with exactly this command line.
@@ -255,6 +298,17 @@ fn status_line(pid: Pid, name: &str) -> Option<String> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim().to_owned())
+}
+
+/// Whether a process works in this directory, of whichever namespace.
+pub(crate) fn is_used(dir: &Path) -> bool {
+    processes().into_iter().any(|pid| works_in(pid, dir))
+}
+
+/// Whether this process works in this directory.
+pub(crate) fn works_in(pid: Pid, dir: &Path) -> bool {
+    let link = format!("/proc/{}/cwd", pid.as_raw_nonzero());
+    std::fs::read_link(link).is_ok_and(|cwd| cwd == dir)
 }
 
 fn processes() -> Vec<Pid> {
