@@ -38,6 +38,7 @@ pub use people::{
 pub use pika_incus_guest_role::IncusGuestRole;
 pub use request::{
     AgentProvisionRequest, Authority, IncusProvisionParams, REQUEST_BYTES_MAX, RequestError,
+    read_document,
 };
 pub use state::{AgentState, StartupPhase};
 pub use view::{

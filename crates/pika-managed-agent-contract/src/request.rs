@@ -11,6 +11,7 @@ use pika_cloud::{
 };
 use pika_incus_guest_role::IncusGuestRole;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::ErrorCode;
 
@@ -150,7 +151,7 @@ impl AgentProvisionRequest {
         if body.trim_ascii().is_empty() {
             return Ok(AgentProvisionRequest::default());
         }
-        serde_json::from_slice(body).map_err(|e| RequestError::Unreadable(e.to_string()))
+        read_document(body).map_err(RequestError::Unreadable)
     }
 
     /// Checks who may set it, then every rule; says the first problem.
@@ -163,6 +164,28 @@ impl AgentProvisionRequest {
         let resources = self.resources.clone().unwrap_or_default();
         let labels = self.labels.clone().unwrap_or_default();
         incus.check_with(resources, labels)
+    }
+}
+
+/// Reads a request's document. Documents of the API have no arrays, and an array in place of an object would be taken for
+/// one whose fields come in order.
+///
+/// # Errors
+/// With the reason, for whoever sent it.
+pub fn read_document<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    let document: Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    if has_array(&document) {
+        return Err("there is an array where an object or a value belongs".to_owned());
+    }
+    // Read again as text: the reason then has a line and a column.
+    serde_json::from_slice(body).map_err(|error| error.to_string())
+}
+
+fn has_array(value: &Value) -> bool {
+    match value {
+        Value::Array(_) => true,
+        Value::Object(fields) => fields.values().any(has_array),
+        _ => false,
     }
 }
 

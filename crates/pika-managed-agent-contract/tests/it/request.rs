@@ -161,3 +161,19 @@ proptest! {
         prop_assert!(check(network | 1).is_err());
     }
 }
+
+#[test]
+fn an_array_is_never_taken_for_an_object() {
+    for body in [
+        "[]",
+        "[null, null, null]",
+        r#"{"resources": [1, 512]}"#,
+        r#"{"incus": []}"#,
+    ] {
+        let read = AgentProvisionRequest::decode(body.as_bytes());
+        assert!(
+            matches!(read, Err(RequestError::Unreadable(why)) if why.contains("array")),
+            "{body}"
+        );
+    }
+}

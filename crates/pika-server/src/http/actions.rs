@@ -74,10 +74,9 @@ pub(super) async fn request_operation(
 async fn act(
     shared: &Shared,
     caller: &Caller,
-    (id, kind, arguments): (&str, OperationKind, Value),
+    (agent, kind, arguments): (Agent, OperationKind, Value),
     body: &Body,
 ) -> Result<Accepted, ApiError> {
-    let agent = find(shared, caller, id).await?;
     let key = body.key(&caller.owner.id);
     let (agent, operation) =
         request_operation(shared, caller, &agent.id, kind, arguments, key).await?;
@@ -97,7 +96,8 @@ macro_rules! plain_actions {
             body: Body,
         ) -> Result<Accepted, ApiError> {
             body.nothing()?;
-            act(&shared, &caller, (&id, $kind, json!({})), &body).await
+            let agent = find(&shared, &caller, &id).await?;
+            act(&shared, &caller, (agent, $kind, json!({})), &body).await
         }
     )+};
 }
@@ -138,7 +138,7 @@ pub(super) async fn restore(
     act(
         &shared,
         &caller,
-        (&agent.id, OperationKind::Restore, arguments),
+        (agent, OperationKind::Restore, arguments),
         &body,
     )
     .await
@@ -166,7 +166,7 @@ pub(super) async fn delete(
     act(
         &shared,
         &caller,
-        (&agent.id, OperationKind::Delete, arguments),
+        (agent, OperationKind::Delete, arguments),
         &body,
     )
     .await

@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
-use pika_managed_agent_contract::ErrorCode;
+use pika_managed_agent_contract::{ErrorCode, read_document};
 use pika_store::IdempotencyKey;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
@@ -61,7 +61,7 @@ impl Body {
 
     /// The body as a document.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
-        serde_json::from_slice(&self.bytes)
+        read_document(&self.bytes)
             .map_err(|error| ApiError::invalid(format!("the body can't be read: {error}")))
     }
 

@@ -136,9 +136,11 @@ pub(crate) fn table() -> Vec<Row> {
     let mut rows = about_the_server();
     rows.extend(about_agents());
     rows.extend(about_one_agent());
+    rows.extend(what_an_agent_does());
     rows.extend(actions_on_agents());
     rows.extend(about_the_caller());
     rows.extend(for_operators());
+    rows.extend(about_access());
     rows
 }
 
@@ -305,10 +307,6 @@ fn about_agents() -> Vec<Row> {
 
 fn about_one_agent() -> Vec<Row> {
     use Method as M;
-    let log = &[Answer {
-        status: 200,
-        content: Content::Text("text/plain"),
-    }];
     vec![
         row(
             M::GET,
@@ -337,6 +335,16 @@ fn about_one_agent() -> Vec<Row> {
             routing::get(backups::list),
         )
         .answers(&[document(200, "BackupList")]),
+    ]
+}
+
+fn what_an_agent_does() -> Vec<Row> {
+    use Method as M;
+    let log = &[Answer {
+        status: 200,
+        content: Content::Text("text/plain"),
+    }];
+    vec![
         row(
             M::GET,
             paths::AGENT_OPERATIONS,
@@ -519,6 +527,14 @@ fn for_operators() -> Vec<Row> {
         .takes(Takes::Document("NewTokenBody"))
         .answers(&[document(201, "MadeToken")])
         .errors(&[ErrorCode::NotFound]),
+    ]
+}
+
+fn about_access() -> Vec<Row> {
+    use Method as M;
+    let operator =
+        |method, path, about, handler| row(method, path, Needs::Operator, about, handler);
+    vec![
         operator(
             M::GET,
             paths::ALLOW_LIST,

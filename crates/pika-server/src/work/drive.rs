@@ -140,7 +140,6 @@ impl<'a> Hand<'a> {
         let now = self.app.clock.now();
         let written = match &out {
             Out::Ended(end) => {
-                let end = end.as_ref().map(|()| ());
                 match end {
                     Ok(()) => tracing::info!(operation_id = self.operation.id, "succeeded"),
                     Err(error) => {
@@ -151,7 +150,10 @@ impl<'a> Hand<'a> {
                         );
                     }
                 }
-                self.app.store.end_operation(now, &self.grip, end).await
+                self.app
+                    .store
+                    .end_operation(now, &self.grip, end.as_ref().copied())
+                    .await
             }
             Out::PutBack(at) => self.app.store.put_back(&self.grip, *at).await,
             Out::Lost => {

@@ -1,0 +1,7 @@
+//! The control plane over its own API: on the fake Incus, where faults and scale are, and on a real one.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test may fail the test")]
+
+mod api;
+mod life;
+mod support;
