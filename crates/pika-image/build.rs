@@ -1,5 +1,6 @@
-//! Collects the files of the two folders that are laid out like the root of a guest (`image` here and in
-//! `crates/pika-guest`) into one table, so that a new file there needs no second mention.
+//! Collects the files of the folders that are laid out like the root of a guest (`image` here and in
+//! `crates/pika-guest` for every role, `roles/ROLE` here for one) into tables, so that a new file there needs no second
+//! mention.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -15,19 +16,36 @@ fn main() {
         println!("cargo::rerun-if-changed={}", root.display());
         collect(&root, &root, &mut table);
     }
+    table.push_str("];\npub(crate) const ROLE_FILES: &[(&str, &[GuestFile])] = &[\n");
+    let roles = manifest.join("roles");
+    println!("cargo::rerun-if-changed={}", roles.display());
+    for root in sorted_entries(&roles) {
+        // What is beside the folders is for people.
+        if !root.is_dir() {
+            continue;
+        }
+        let role = root.file_name().expect("it was just listed").display();
+        writeln!(table, "    ({:?}, &[", role.to_string()).expect("a string takes what is written");
+        collect(&root, &root, &mut table);
+        table.push_str("    ]),\n");
+    }
     table.push_str("];\n");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it"));
     fs::write(out.join("guest_files.rs"), table).expect("OUT_DIR can be written");
 }
 
-fn collect(root: &Path, directory: &Path, table: &mut String) {
+fn sorted_entries(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory)
         .unwrap_or_else(|error| panic!("cannot read {}: {error}", directory.display()));
     let mut paths: Vec<PathBuf> = entries
         .map(|entry| entry.expect("a directory that opened can be read").path())
         .collect();
     paths.sort();
-    for path in paths {
+    paths
+}
+
+fn collect(root: &Path, directory: &Path, table: &mut String) {
+    for path in sorted_entries(directory) {
         println!("cargo::rerun-if-changed={}", path.display());
         let inside = path
             .strip_prefix(root)

@@ -58,6 +58,7 @@ struct Role {
     binaries: Vec<String>,
     debian_packages: Vec<String>,
     npm_packages: Vec<String>,
+    npm_scripts: Vec<String>,
     nix_packages: Vec<String>,
 }
 
@@ -200,6 +201,7 @@ fn render_role(out: &mut String, name: &str, role: &Role) {
         ("binaries", &role.binaries),
         ("debian_packages", &role.debian_packages),
         ("npm_packages", &role.npm_packages),
+        ("npm_scripts", &role.npm_scripts),
         ("nix_packages", &role.nix_packages),
     ] {
         line(out, &format!("        {field}: &{values:?},"));

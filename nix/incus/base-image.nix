@@ -5,6 +5,9 @@ let
   inherit (guestRole) guest;
   ownedByUser = [ guest.cargo_home guest.cargo_target_dir guest.agent_state_path ];
   ownedByRoot = [ guest.workspace_deps_path guest.workspace_build_path ];
+  # Two programs can make the state directory; each role has one of them.
+  stateDirPrograms =
+    builtins.filter (name: builtins.elem name [ "pikaci-incus-run" "pika-cloud-lifecycle" ]) guestRole.binaries;
   directory = owner: path: "d ${path} 0755 ${owner} ${owner} -";
   # Made where it is missing, and otherwise left as it is: an overlay that the job owns may lie over it by then.
   directoryIfMissing = path: "d ${path} - - - -";
@@ -38,7 +41,7 @@ in
     ++ map (directory (toString guest.uid)) ownedByUser;
 
   # The bind of this boot's directory on the root disk; programs make it themselves when they come first.
-  systemd.services.pika-state-dir = lib.mkIf (guestRole.binaries != [ ]) {
+  systemd.services.pika-state-dir = lib.mkIf (stateDirPrograms != [ ]) {
     description = "State directory of the guest contract";
     wantedBy = [ "sysinit.target" ];
     before = [ "sysinit.target" ];
@@ -46,7 +49,7 @@ in
     serviceConfig = {
       Type = "oneshot";
       RemainAfterExit = true;
-      ExecStart = "${guestBinaries}/bin/${builtins.head guestRole.binaries} state-dir --prune";
+      ExecStart = "${guestBinaries}/bin/${builtins.head stateDirPrograms} state-dir --prune";
     };
   };
 

@@ -1,4 +1,4 @@
-//! What demo and tests both need of this machine: Incus installed, the runner's image in a daemon.
+//! What demo and tests both need of this machine: Incus installed, images of guest roles in a daemon.
 //!
 //! Owns how that is told on the terminal. What it does is pikahut's.
 
@@ -33,8 +33,17 @@ pub(crate) fn prepare_tests() -> Result<String> {
 
 /// Builds the runner's image where it is not cached, and imports it where the daemon lacks it; gives its alias.
 pub(crate) fn runner_image(client: &pika_incus::Client, dir: &Path) -> Result<String> {
+    role_image(client, dir, stack::roles::RUNNER)
+}
+
+/// The same for the image of any role.
+pub(crate) fn role_image(
+    client: &pika_incus::Client,
+    dir: &Path,
+    role: &'static str,
+) -> Result<String> {
     let runtime = runtime()?;
-    let image = stack::ensure_runner_image(client, dir, &|event: &ProgressEvent| tell(event));
+    let image = stack::ensure_role_image(client, dir, role, &|event: &ProgressEvent| tell(event));
     Ok(runtime.block_on(image)?)
 }
 

@@ -145,16 +145,34 @@ impl Dir {
 
     /// Replaces a file: a temporary one is written and synced, then renamed over it.
     pub fn write(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), FileError> {
-        self.replace(name, bytes, mode, true)
+        self.replace(name, bytes, mode, None, true)
+    }
+
+    /// As [`Dir::write`], with an owner, whose the file is before it has its name.
+    pub fn write_owned(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        mode: u32,
+        owner: (u32, u32),
+    ) -> Result<(), FileError> {
+        self.replace(name, bytes, mode, Some(owner), true)
     }
 
     /// As [`Dir::write`], for what is of no use once the power is gone. Whoever reads it finds the old bytes or the new
     /// ones, whatever process dies; after a power loss it may be empty.
     pub fn write_unsynced(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), FileError> {
-        self.replace(name, bytes, mode, false)
+        self.replace(name, bytes, mode, None, false)
     }
 
-    fn replace(&self, name: &str, bytes: &[u8], mode: u32, synced: bool) -> Result<(), FileError> {
+    fn replace(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        mode: u32,
+        owner: Option<(u32, u32)>,
+        synced: bool,
+    ) -> Result<(), FileError> {
         let temporary = format!(".{name}.tmp");
         self.remove(&temporary)?;
         let path = self.path.join(&temporary);
@@ -164,6 +182,10 @@ impl Dir {
             path: path.clone(),
             source,
         })?;
+        if let Some((uid, gid)) = owner {
+            fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+                .map_err(failed("set the owner of", &path))?;
+        }
         if synced {
             fsync(&file).map_err(failed("sync", &path))?;
         }

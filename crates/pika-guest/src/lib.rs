@@ -1,4 +1,5 @@
-//! The binaries inside an instance: the job runner, the lifecycle publisher and what is PID 1 before systemd.
+//! The binaries inside an instance: the job runner, the lifecycle publisher, what prepares a managed agent, and what is
+//! PID 1 before systemd.
 //!
 //! Owns the guest's half of the contract: the state directory, one run at a time with its supervisor, log and
 //! terminal record, the archive of what a run left, and the lifecycle files. Never talks to Incus or to any
@@ -11,6 +12,7 @@
 //! stop   ----control socket---------------------> supervise
 //! ```
 
+pub mod agent;
 pub mod arguments;
 pub mod attach;
 pub mod cgroup;
@@ -19,6 +21,7 @@ pub mod collect;
 pub mod control;
 pub mod error_text;
 pub mod files;
+pub mod follow;
 pub mod followers;
 pub mod glob;
 pub mod init;

@@ -1,6 +1,6 @@
 //! Owns the command line of `pika-cloud-lifecycle`: a guest's workload says how far it is.
 //!
-//! `publish` writes one event and the status. `watch` says `starting`, asks a probe until it answers, says `ready`, and
+//! `publish` writes one event and the status. `follow` says all its life what is so. `watch` says `starting`, asks a probe until it answers, says `ready`, and
 //! goes on watching systemd's view of the unit: a crash loop, or no readiness in time, is `failed`.
 //! Exit codes: 0 said (or ready, with `--once`); 1 the workload failed, and that was said; 2 refused or failed.
 
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::arguments::{Arguments, UsageError};
 use crate::error_text::chain;
+use crate::follow::Follow;
 use crate::layout::{EVENTS_FILE, Layout};
 use crate::probe::{Probe, UnitState};
 use crate::publish::Publisher;
@@ -34,8 +35,11 @@ const UNIT_PAUSE: Duration = Duration::from_secs(5);
 const USAGE: &str = "\
 usage: pika-cloud-lifecycle publish --state starting|ready|failed|completed --message M [--details JSON]
        pika-cloud-lifecycle publish --event progress|probe|log --message M [--details JSON]
-       pika-cloud-lifecycle watch (--ready-url URL | --ready-command C) [--unit U] [--restarts-max N]
+       pika-cloud-lifecycle watch (--ready-url URL | --ready-command C | --ready-banner B) [--unit U] [--restarts-max N]
                                   [--ready-secs S] [--probe-secs S] [--interval-millis MS] [--once]
+       pika-cloud-lifecycle follow (--ready-url URL | --ready-command C | --ready-banner ADDRESS:PORT=START) --unit U
+                                   [--volume PATH] [--restarts-max N] [--ready-secs S] [--probe-secs S]
+                                   [--interval-millis MS]
        pika-cloud-lifecycle state-dir [--prune]
 ";
 
@@ -64,6 +68,7 @@ fn dispatch(arguments: &mut Arguments) -> Result<u8, Failure> {
     match arguments.subcommand()?.as_deref() {
         Some("publish") => publish(arguments),
         Some("watch") => Watch::read(arguments)?.run(),
+        Some("follow") => follow(arguments),
         Some("state-dir") => {
             let prune = arguments.flag("--prune")?;
             arguments.finish()?;
@@ -124,6 +129,66 @@ fn publish(arguments: &mut Arguments) -> Result<u8, Failure> {
     Ok(0)
 }
 
+/// Goes on until it is stopped, so it returns only why it can't.
+fn follow(arguments: &mut Arguments) -> Result<u8, Failure> {
+    let follow = Follow {
+        unit: arguments.required("--unit")?,
+        volume: arguments.value("--volume")?,
+        probe: probe(arguments)?,
+        restarts_max: arguments
+            .number("--restarts-max")?
+            .unwrap_or(RESTARTS_MAX_DEFAULT),
+        ready: seconds(arguments, "--ready-secs", READY_SECS_DEFAULT)?,
+        limit: seconds(arguments, "--probe-secs", PROBE_SECS_DEFAULT)?,
+        interval: interval(arguments)?,
+    };
+    arguments.finish()?;
+    let publisher = open()?;
+    say_booted(&publisher)?;
+    match follow.run(&publisher)? {}
+}
+
+fn probe(arguments: &mut Arguments) -> Result<Probe, Failure> {
+    let (url, command, banner) = (
+        arguments.value("--ready-url")?,
+        arguments.value("--ready-command")?,
+        arguments.value("--ready-banner")?,
+    );
+    match (url, command, banner) {
+        (Some(url), None, None) => Ok(Probe::Url(url.parse()?)),
+        (None, Some(command), None) => Ok(Probe::Command(command)),
+        (None, None, Some(banner)) => {
+            let (address, start) = banner.split_once('=').unwrap_or((&banner, ""));
+            Ok(Probe::Banner {
+                address: address.parse()?,
+                start: start.to_owned(),
+            })
+        }
+        _ => Err(Failure(
+            "one of --ready-url, --ready-command and --ready-banner is needed; try --help"
+                .to_owned(),
+        )),
+    }
+}
+
+fn seconds(
+    arguments: &mut Arguments,
+    name: &'static str,
+    default: u64,
+) -> Result<Duration, UsageError> {
+    Ok(Duration::from_secs(
+        arguments.number(name)?.unwrap_or(default),
+    ))
+}
+
+fn interval(arguments: &mut Arguments) -> Result<Duration, UsageError> {
+    Ok(Duration::from_millis(
+        arguments
+            .number("--interval-millis")?
+            .unwrap_or(INTERVAL_MILLIS_DEFAULT),
+    ))
+}
+
 struct Watch {
     probe: Probe,
     unit: Option<String>,
@@ -136,39 +201,15 @@ struct Watch {
 
 impl Watch {
     fn read(arguments: &mut Arguments) -> Result<Watch, Failure> {
-        let probe = match (
-            arguments.value("--ready-url")?,
-            arguments.value("--ready-command")?,
-        ) {
-            (Some(url), None) => Probe::Url(url.parse()?),
-            (None, Some(command)) => Probe::Command(command),
-            _ => {
-                return Err(Failure(
-                    "one of --ready-url and --ready-command is needed; try --help".to_owned(),
-                ));
-            }
-        };
         let watch = Watch {
-            probe,
+            probe: probe(arguments)?,
             unit: arguments.value("--unit")?,
             restarts_max: arguments
                 .number("--restarts-max")?
                 .unwrap_or(RESTARTS_MAX_DEFAULT),
-            ready: Duration::from_secs(
-                arguments
-                    .number("--ready-secs")?
-                    .unwrap_or(READY_SECS_DEFAULT),
-            ),
-            limit: Duration::from_secs(
-                arguments
-                    .number("--probe-secs")?
-                    .unwrap_or(PROBE_SECS_DEFAULT),
-            ),
-            interval: Duration::from_millis(
-                arguments
-                    .number("--interval-millis")?
-                    .unwrap_or(INTERVAL_MILLIS_DEFAULT),
-            ),
+            ready: seconds(arguments, "--ready-secs", READY_SECS_DEFAULT)?,
+            limit: seconds(arguments, "--probe-secs", PROBE_SECS_DEFAULT)?,
+            interval: interval(arguments)?,
             once: arguments.flag("--once")?,
         };
         arguments.finish()?;

@@ -1,5 +1,5 @@
-//! Owns the question whether a workload does its work: an HTTP URL on this guest that answers 2xx, or a command that
-//! exits 0; and, when it does not, what systemd knows of its unit. Bounded in time and in what it reads.
+//! Owns the question whether a workload does its work: an HTTP URL on this guest that answers 2xx, a port that greets
+//! with the right words, or a command that exits 0; and, when it does not, what systemd knows of its unit. Bounded in time and in what it reads.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -19,6 +19,13 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub enum Probe {
     /// `GET` of a plain HTTP URL.
     Url(ProbeUrl),
+    /// The first bytes that a port of this guest sends by itself.
+    Banner {
+        /// Address and port.
+        address: SocketAddr,
+        /// How it begins.
+        start: String,
+    },
     /// A command for `/bin/sh`.
     Command(String),
 }
@@ -67,6 +74,7 @@ impl Probe {
     pub fn ask(&self, limit: Duration) -> Result<(), String> {
         match self {
             Probe::Url(url) => ask_url(url, limit),
+            Probe::Banner { address, start } => ask_banner(*address, start, limit),
             Probe::Command(command) => ask_command(command, limit),
         }
     }
@@ -81,14 +89,38 @@ fn ask_url(url: &ProbeUrl, limit: Duration) -> Result<(), String> {
         .map_err(said)?
         .next()
         .ok_or_else(|| format!("{} has no address", url.authority))?;
-    let mut stream = TcpStream::connect_timeout(&address, limit).map_err(said)?;
-    stream.set_read_timeout(Some(limit)).map_err(said)?;
-    stream.set_write_timeout(Some(limit)).map_err(said)?;
+    let mut stream = connect(address, limit).map_err(said)?;
     let request = format!(
         "GET {} HTTP/1.0\r\nHost: {}\r\nConnection: close\r\n\r\n",
         url.path, url.authority
     );
     stream.write_all(request.as_bytes()).map_err(said)?;
+    let line = first_line(&mut stream, deadline).map_err(said)?;
+    match line.split(' ').nth(1) {
+        Some(code) if code.len() == 3 && code.starts_with('2') => Ok(()),
+        _ => Err(format!("{} answered `{line}`", url.authority)),
+    }
+}
+
+fn ask_banner(address: SocketAddr, start: &str, limit: Duration) -> Result<(), String> {
+    let said = |error: std::io::Error| format!("{address}: {error}");
+    let deadline = Instant::now() + limit;
+    let mut stream = connect(address, limit).map_err(said)?;
+    let line = first_line(&mut stream, deadline).map_err(said)?;
+    match line.starts_with(start) {
+        true => Ok(()),
+        false => Err(format!("{address} greeted with `{line}`")),
+    }
+}
+
+fn connect(address: SocketAddr, limit: Duration) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, limit)?;
+    stream.set_read_timeout(Some(limit))?;
+    stream.set_write_timeout(Some(limit))?;
+    Ok(stream)
+}
+
+fn first_line(stream: &mut TcpStream, deadline: Instant) -> std::io::Result<String> {
     let mut answer = Vec::new();
     let mut buffer = [0; 512];
     // Only the first line is wanted; who drips bytes has no longer than the others.
@@ -96,17 +128,13 @@ fn ask_url(url: &ProbeUrl, limit: Duration) -> Result<(), String> {
         && (answer.len() as u64) < ANSWER_BYTES_MAX
         && Instant::now() < deadline
     {
-        match stream.read(&mut buffer).map_err(said)? {
+        match stream.read(&mut buffer)? {
             0 => break,
             count => answer.extend_from_slice(&buffer[..count]),
         }
     }
     let text = String::from_utf8_lossy(&answer);
-    let line = one_line(text.lines().next().unwrap_or_default());
-    match line.split(' ').nth(1) {
-        Some(code) if code.len() == 3 && code.starts_with('2') => Ok(()),
-        _ => Err(format!("{} answered `{line}`", url.authority)),
-    }
+    Ok(one_line(text.lines().next().unwrap_or_default()))
 }
 
 fn ask_command(command: &str, limit: Duration) -> Result<(), String> {
@@ -147,6 +175,8 @@ pub struct UnitState {
     pub result: String,
     /// How often systemd has started it again.
     pub restarts: u64,
+    /// How its main process ended last, in words; empty if it never did.
+    pub ending: String,
 }
 
 impl UnitState {
@@ -155,7 +185,7 @@ impl UnitState {
         let output = Command::new("systemctl")
             .args([
                 "show",
-                "--property=ActiveState,SubState,Result,NRestarts",
+                "--property=ActiveState,SubState,Result,NRestarts,ExecMainCode,ExecMainStatus",
                 "--",
                 unit,
             ])
@@ -180,6 +210,12 @@ impl UnitState {
             sub: value("SubState"),
             result: value("Result"),
             restarts: value("NRestarts").parse().unwrap_or_default(),
+            // The kernel's CLD_EXITED, CLD_KILLED and CLD_DUMPED.
+            ending: match value("ExecMainCode").as_str() {
+                "1" => format!("exit status {}", value("ExecMainStatus")),
+                "2" | "3" => format!("signal {}", value("ExecMainStatus")),
+                _ => String::new(),
+            },
         }
     }
 
@@ -274,5 +310,38 @@ mod tests {
         assert!(state.is_crash_loop(3) && !state.is_crash_loop(4));
         assert!(UnitState::parse("ActiveState=failed\n").is_crash_loop(100));
         assert!(!UnitState::parse("").is_crash_loop(0));
+    }
+
+    #[test]
+    fn how_a_unit_ended_is_told() {
+        let ending = |text: &str| UnitState::parse(text).ending;
+        assert_eq!(
+            ending("ExecMainCode=1\nExecMainStatus=78\n"),
+            "exit status 78"
+        );
+        assert_eq!(ending("ExecMainCode=2\nExecMainStatus=9\n"), "signal 9");
+        assert_eq!(ending("ExecMainCode=0\nExecMainStatus=0\n"), "");
+    }
+
+    #[test]
+    fn a_port_is_ready_when_it_greets_with_the_right_words() {
+        for (greeting, ready) in [
+            ("SSH-2.0-OpenSSH_9\r\n", true),
+            ("HTTP/1.1 200 OK\r\n", false),
+            ("", false),
+        ] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let probe = Probe::Banner {
+                address: listener.local_addr().unwrap(),
+                start: "SSH-2.0-".into(),
+            };
+            let server = std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                stream.write_all(greeting.as_bytes()).unwrap();
+            });
+            let answer = probe.ask(Duration::from_secs(5));
+            assert_eq!(answer.is_ok(), ready, "{greeting}: {answer:?}");
+            server.join().unwrap();
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! laid over it. Never follows a link and never reads what it was not given.
 
 use std::io::{self, Seek as _, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Component, Path};
 
 use fs_err as fs;
 
@@ -64,39 +64,86 @@ impl Entry {
 pub(crate) fn write(target: impl Write, entries: &[Entry], epoch_secs: i64) -> io::Result<()> {
     let mut sorted: Vec<&Entry> = entries.iter().collect();
     sorted.sort_by(|a, b| a.path.cmp(&b.path));
-    let mut archive = tar::Builder::new(target);
+    let mut stream = Stream::new(target, epoch_secs);
     for entry in sorted {
-        append(&mut archive, entry, epoch_secs)?;
+        stream.append(entry)?;
     }
-    archive.into_inner()?.flush()
+    stream.finish()
 }
 
-fn append(
-    archive: &mut tar::Builder<impl Write>,
-    entry: &Entry,
-    epoch_secs: i64,
-) -> io::Result<()> {
-    let mut header = tar::Header::new_gnu();
-    header.set_mode(entry.mode);
-    header.set_uid(entry.uid);
-    header.set_gid(entry.gid);
-    header.set_mtime(epoch_secs.unsigned_abs());
-    header.set_size(0);
-    match &entry.content {
-        Content::Directory => {
-            header.set_entry_type(tar::EntryType::Directory);
-            archive.append_data(&mut header, format!("{}/", entry.path), io::empty())
-        }
-        Content::File(bytes) => {
-            header.set_entry_type(tar::EntryType::Regular);
-            header.set_size(bytes.len() as u64);
-            archive.append_data(&mut header, &entry.path, bytes.as_slice())
-        }
-        Content::Symlink(target) => {
-            header.set_entry_type(tar::EntryType::Symlink);
-            archive.append_link(&mut header, &entry.path, target)
+/// An archive that is written entry by entry, in the order in which they come, all with one time.
+pub(crate) struct Stream<W: Write> {
+    builder: tar::Builder<W>,
+    epoch_secs: u64,
+}
+
+impl<W: Write> Stream<W> {
+    pub(crate) fn new(target: W, epoch_secs: i64) -> Stream<W> {
+        Stream {
+            builder: tar::Builder::new(target),
+            epoch_secs: epoch_secs.unsigned_abs(),
         }
     }
+
+    pub(crate) fn append(&mut self, entry: &Entry) -> io::Result<()> {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(entry.mode);
+        header.set_uid(entry.uid);
+        header.set_gid(entry.gid);
+        header.set_mtime(self.epoch_secs);
+        header.set_size(0);
+        match &entry.content {
+            Content::Directory => {
+                header.set_entry_type(tar::EntryType::Directory);
+                let path = format!("{}/", entry.path);
+                self.builder.append_data(&mut header, path, io::empty())
+            }
+            Content::File(bytes) => {
+                header.set_entry_type(tar::EntryType::Regular);
+                header.set_size(bytes.len() as u64);
+                self.builder
+                    .append_data(&mut header, &entry.path, bytes.as_slice())
+            }
+            Content::Symlink(target) => {
+                header.set_entry_type(tar::EntryType::Symlink);
+                self.builder.append_link(&mut header, &entry.path, target)
+            }
+        }
+    }
+
+    /// A file of root's with the content of a file of this machine, which is not held in memory.
+    pub(crate) fn append_file(&mut self, path: &str, source: &Path, mode: u32) -> io::Result<()> {
+        let file = fs::File::open(source)?;
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Regular);
+        header.set_mode(mode);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(self.epoch_secs);
+        header.set_size(file.metadata()?.len());
+        self.builder.append_data(&mut header, path, file)
+    }
+
+    /// Writes the end of the archive.
+    pub(crate) fn finish(self) -> io::Result<()> {
+        self.builder.into_inner()?.flush()
+    }
+}
+
+/// A relative path without `.` and `..`, as text.
+pub(crate) fn plain(path: &Path) -> io::Result<String> {
+    let mut parts = Vec::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(part) => parts.push(part.to_string_lossy()),
+            Component::CurDir => {}
+            _ => {
+                let reason = format!("{} leads out of its folder", path.display());
+                return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+            }
+        }
+    }
+    Ok(parts.join("/"))
 }
 
 /// Cuts the end-of-archive blocks off, so that more entries can follow.
@@ -124,10 +171,10 @@ pub(crate) fn cut_end(path: &Path) -> io::Result<()> {
 }
 
 /// Joins files into one, byte by byte: compressed frames one after the other are one stream.
-pub(crate) fn join(parts: &[&Path], target: &Path) -> io::Result<()> {
+pub(crate) fn join(parts: &[impl AsRef<Path>], target: &Path) -> io::Result<()> {
     let mut output = fs::File::create(target)?;
     for part in parts {
-        io::copy(&mut fs::File::open(part)?, &mut output)?;
+        io::copy(&mut fs::File::open(part.as_ref())?, &mut output)?;
     }
     output.sync_all()
 }
@@ -190,6 +237,13 @@ mod tests {
         join(&[&base, &over], &joined).unwrap();
         let bytes = fs::read(&joined).unwrap();
         assert_eq!(names(&bytes), ["a".to_owned(), long, "z".to_owned()]);
+    }
+
+    #[test]
+    fn a_path_that_leads_out_of_its_folder_is_refused() {
+        assert_eq!(plain(Path::new("a/./b")).unwrap(), "a/b");
+        assert!(plain(Path::new("a/../../b")).is_err());
+        assert!(plain(Path::new("/a")).is_err());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! From a request to an image on disk.
 //!
-//! Owns the order: inputs first, all of them, into one digest; then the base system; then the overlay. An image
-//! with the same digest that is already there is the answer. Never talks to Incus.
+//! Owns the order: inputs first, all of them, into one digest; then the base system; then packages from npm; then
+//! the overlay. An image with the same digest that is already there is the answer. Never talks to Incus.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,7 @@ use crate::debian::overlay;
 use crate::digest;
 use crate::error::BuildError;
 use crate::guest_binaries;
+use crate::npm::NpmInputs;
 use crate::progress::{self, Progress, Running, Step};
 use crate::properties;
 use crate::request::{BuildRequest, Builder, ImageKind};
@@ -62,6 +63,7 @@ pub struct PreparedBuild {
     lock_is_fresh: bool,
     authorities: BTreeMap<String, Vec<u8>>,
     base: BaseInputs,
+    npm: Option<NpmInputs>,
     overlay: Vec<Entry>,
     input_digest: String,
 }
@@ -74,6 +76,9 @@ struct ImageInputs<'a> {
     builder: Builder,
     contract_version: u32,
     base: &'a str,
+    /// Nothing at all where there is none, so that a role without packages keeps its digest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    npm: Option<String>,
     overlay: &'a str,
     epoch_secs: i64,
     metadata: BTreeMap<String, String>,
@@ -119,14 +124,7 @@ fn supported(request: &BuildRequest) -> Result<(), BuildError> {
             );
         }
     }
-    if request.role.facts().npm_packages.is_empty() {
-        Ok(())
-    } else {
-        Err(BuildError::RoleUnsupported {
-            role: request.role,
-            reason: "its npm packages are not carried yet; the role pikaci-runner can be built",
-        })
-    }
+    Ok(())
 }
 
 async fn prepare_with(
@@ -148,6 +146,7 @@ async fn prepare_with(
         BTreeMap::new()
     };
     let base = base::fixed_inputs(facts, &lock, &authorities, base::tools().await?);
+    let npm = NpmInputs::of(facts)?;
     let overlay = overlay::entries(facts, &binaries);
     let input_digest = digest::of_value(&ImageInputs {
         version: IMAGE_VERSION,
@@ -156,6 +155,7 @@ async fn prepare_with(
         builder: request.builder,
         contract_version: pika_cloud::GUEST_CONTRACT_VERSION,
         base: &base.digest(),
+        npm: npm.as_ref().map(NpmInputs::digest),
         overlay: &overlay::digest(&overlay),
         epoch_secs: lock.epoch_secs,
         metadata: properties::for_metadata(facts, ""),
@@ -168,6 +168,7 @@ async fn prepare_with(
         lock_is_fresh,
         authorities,
         base,
+        npm,
         overlay,
         input_digest,
     })
@@ -303,9 +304,10 @@ impl PreparedBuild {
             return Ok(found);
         }
         let work = self.cache.work(&lock)?;
-        let base = self.base(work.path(), &lock, progress).await?;
+        let mut layers = vec![self.base(work.path(), &lock, progress).await?];
+        layers.extend(self.npm_layer(work.path(), &lock, progress).await?);
         let running = Running::start(progress, Step::Assemble, self.request.role.as_str());
-        let image = self.assemble(&base, work.path()).await?;
+        let image = self.assemble(layers, work.path()).await?;
         running.finish(format!("{} MiB", image.rootfs_bytes >> 20));
         self.cache.prune(self.request.role.as_str(), &lock)?;
         Ok(image)
@@ -343,8 +345,36 @@ impl PreparedBuild {
         Ok(path)
     }
 
-    /// Joins base and overlay, and puts the finished directory in place with one rename.
-    async fn assemble(&self, base: &Path, work: &Path) -> Result<BuiltImage, BuildError> {
+    /// The layer of packages from npm, if the role has any.
+    async fn npm_layer(
+        &self,
+        work: &Path,
+        _lock: &BuildLock,
+        progress: &dyn Progress,
+    ) -> Result<Option<PathBuf>, BuildError> {
+        let Some(npm) = &self.npm else {
+            return Ok(None);
+        };
+        let path = self.cache.npm_layer(&npm.digest());
+        if path.is_file() {
+            cache::touch(&path).map_err(BuildError::work)?;
+            progress::reused(progress, Step::NpmPackages, path.display().to_string());
+            return Ok(Some(path));
+        }
+        let made = work.join("npm.tar.zst");
+        let facts = self.request.role.facts();
+        npm.build(facts, work, &made, progress).await?;
+        fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).map_err(BuildError::work)?;
+        fs::rename(&made, &path).map_err(BuildError::work)?;
+        Ok(Some(path))
+    }
+
+    /// Joins the layers and the overlay, and puts the finished directory in place with one rename.
+    async fn assemble(
+        &self,
+        mut layers: Vec<PathBuf>,
+        work: &Path,
+    ) -> Result<BuiltImage, BuildError> {
         let staging = work.join("image");
         fs::create_dir_all(&staging).map_err(BuildError::work)?;
         let epoch_secs = self.lock.epoch_secs;
@@ -353,6 +383,7 @@ impl PreparedBuild {
         archive::write(file, &self.overlay, epoch_secs).map_err(BuildError::work)?;
         let over_compressed = work.join("overlay.tar.zst");
         base::compress(&over, &over_compressed).await?;
+        layers.push(over_compressed);
         let metadata = staging.join(METADATA);
         let text = properties::metadata_yaml(
             epoch_secs,
@@ -366,9 +397,9 @@ impl PreparedBuild {
         )
         .map_err(BuildError::work)?;
         let rootfs = staging.join(ROOTFS);
-        let (base, joined, described) = (base.to_owned(), rootfs.clone(), metadata.clone());
+        let (joined, described) = (rootfs.clone(), metadata.clone());
         let (fingerprint, rootfs_bytes) = blocking(move || {
-            archive::join(&[&base, &over_compressed], &joined).map_err(BuildError::work)?;
+            archive::join(&layers, &joined).map_err(BuildError::work)?;
             let bytes = fs::metadata(&joined).map_err(BuildError::work)?.len();
             let fingerprint = digest::of_files(&[&described, &joined]).map_err(BuildError::work)?;
             Ok((fingerprint, bytes))

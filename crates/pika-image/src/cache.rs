@@ -16,6 +16,9 @@ const IMAGES_PER_ROLE_MAX: usize = 2;
 /// Base systems that are kept.
 const BASES_MAX: usize = 3;
 
+/// Layers of npm packages that are kept.
+const NPM_LAYERS_MAX: usize = 2;
+
 /// The cache of one user or one stack.
 #[derive(Clone, Debug)]
 pub(crate) struct Cache {
@@ -49,6 +52,14 @@ impl Cache {
 
     pub(crate) fn image(&self, role: &str, digest: &str) -> PathBuf {
         self.root.join("images").join(role).join(digest)
+    }
+
+    pub(crate) fn npm_layer(&self, digest: &str) -> PathBuf {
+        self.npm_layers().join(format!("{digest}.tar.zst"))
+    }
+
+    fn npm_layers(&self) -> PathBuf {
+        self.root.join("npm")
     }
 
     fn bases(&self) -> PathBuf {
@@ -91,10 +102,11 @@ impl Cache {
         tempfile::TempDir::new_in(&path).map_err(BuildError::work)
     }
 
-    /// Deletes the oldest images and base systems beyond the bound.
+    /// Deletes the oldest images, base systems and layers beyond the bound.
     pub(crate) fn prune(&self, role: &str, _lock: &BuildLock) -> Result<(), BuildError> {
         keep_newest(&self.root.join("images").join(role), IMAGES_PER_ROLE_MAX)
             .and_then(|()| keep_newest(&self.bases(), BASES_MAX))
+            .and_then(|()| keep_newest(&self.npm_layers(), NPM_LAYERS_MAX))
             .map_err(BuildError::work)
     }
 }

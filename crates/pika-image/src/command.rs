@@ -72,6 +72,10 @@ pub(crate) const ZSTD: Program = Program {
     name: "zstd",
     remedy: "run `apt-get install zstd`",
 };
+pub(crate) const NPM: Program = Program {
+    name: "npm",
+    remedy: "run `apt-get install npm`, or install Node.js with npm",
+};
 pub(crate) const CARGO: Program = Program {
     name: "cargo",
     remedy: "install a Rust toolchain, or name built binaries with `--guest-binaries DIR`",

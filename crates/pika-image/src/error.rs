@@ -21,14 +21,6 @@ pub enum BuildError {
         /// Why not, and what to do instead.
         reason: &'static str,
     },
-    /// The role needs more than this builder puts in.
-    #[error("the Debian builder can't build {role} yet: {reason}")]
-    RoleUnsupported {
-        /// Which role.
-        role: pika_incus_guest_role::IncusGuestRole,
-        /// Why not, and what to do instead.
-        reason: &'static str,
-    },
     /// cargo did not build the guest's programs.
     #[error("can't build the programs of the guest from {}", checkout.display())]
     GuestBinaries {
@@ -54,6 +46,21 @@ pub enum BuildError {
     /// A helper program.
     #[error("a program that the build needs did not work")]
     Tools(#[source] CommandError),
+    /// npm.
+    #[error(
+        "the npm packages could not be installed: look at this machine's npm configuration (`npm config list`) and network, then build again"
+    )]
+    Npm(#[source] CommandError),
+    /// The registry of roles and a lock file say different things.
+    #[error(
+        "the lock file of {role}'s npm packages can't be used: {reason}; bring package.json and package-lock.json in images/npm/{role} in line with images/roles.toml"
+    )]
+    NpmLock {
+        /// Which role.
+        role: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
     /// mmdebstrap.
     #[error("the base system could not be made")]
     Bootstrap(#[source] CommandError),

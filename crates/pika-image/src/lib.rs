@@ -18,6 +18,7 @@ mod digest;
 mod error;
 mod guest_binaries;
 mod import;
+mod npm;
 mod progress;
 mod properties;
 mod request;

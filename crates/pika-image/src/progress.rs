@@ -16,6 +16,8 @@ pub enum Step {
     WaitForBuild,
     /// The base system is made from packages.
     BaseSystem,
+    /// Packages from npm are installed into a folder.
+    NpmPackages,
     /// The guest's own files are added and the image is written.
     Assemble,
     /// The image is uploaded to Incus.
@@ -33,6 +35,7 @@ impl fmt::Display for Step {
             Step::Packages => "packages",
             Step::WaitForBuild => "wait for another build",
             Step::BaseSystem => "base system",
+            Step::NpmPackages => "npm packages",
             Step::Assemble => "assemble",
             Step::Upload => "upload",
             Step::Alias => "alias",

@@ -32,8 +32,10 @@ pub struct RoleFacts {
     pub binaries: &'static [&'static str],
     /// Debian packages beside [`DEBIAN_PACKAGES`].
     pub debian_packages: &'static [&'static str],
-    /// npm packages that the image carries.
+    /// npm packages that the image carries, each `name@version`.
     pub npm_packages: &'static [&'static str],
+    /// Those of all npm packages whose own install scripts are run.
+    pub npm_scripts: &'static [&'static str],
     /// Packages of nixpkgs for the Nix builder.
     pub nix_packages: &'static [&'static str],
 }

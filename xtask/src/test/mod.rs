@@ -20,6 +20,13 @@ const UNIT_FILTER: &str = "kind(lib) + kind(bin) + kind(proc-macro)";
 /// Tests in `tests/` folders; they share one real Incus daemon and one PostgreSQL server.
 const DAEMON_FILTER: &str = "kind(test)";
 
+/// Images that tests boot, made before the clock of any test runs.
+const IMAGES: [(&str, &str); 3] = [
+    ("runner image", stack::roles::RUNNER),
+    ("agent image", stack::roles::AGENT),
+    ("sandbox image", stack::roles::SANDBOX),
+];
+
 /// What to check.
 #[derive(Args)]
 pub(crate) struct Options {
@@ -162,7 +169,9 @@ fn run_daemon_tests(
         return;
     };
     let client = daemon.client();
-    phases.run("runner image", || host::runner_image(&client, daemon.dir()));
+    for (phase, role) in IMAGES {
+        phases.run(phase, || host::role_image(&client, daemon.dir(), role));
+    }
     phases.run("tests with Incus", || {
         let environment = [
             (stack::INCUS_DIR_VARIABLE, daemon.dir().into()),

@@ -40,6 +40,6 @@ rm -f "$root"/etc/apt/sources.list.d/* "$root/etc/apt/apt.conf.d/99mmdebstrap"
 : >"$root/etc/machine-id"
 rm -f "$root/var/lib/dbus/machine-id" "$root/etc/.pwd.lock" "$root"/etc/*- \
 	"$root/var/cache/ldconfig/aux-cache" "$root"/var/lib/dpkg/*-old "$root"/var/cache/debconf/*-old \
-	"$root/var/lib/systemd/random-seed" "$root/var/lib/systemd/catalog/database"
+	"$root/var/lib/systemd/random-seed" "$root/var/lib/systemd/catalog/database" "$root"/etc/ssh/ssh_host_*
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/* "$root"/tmp/* "$root"/var/tmp/* "$root"/run/*
 find "$root/var/log" -type f -delete

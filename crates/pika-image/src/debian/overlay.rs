@@ -9,7 +9,7 @@ use crate::archive::{Content, Entry};
 use crate::digest;
 use crate::guest_binaries::GuestBinary;
 
-/// A file of the guest, from one of the two folders that are laid out like its root.
+/// A file of the guest, from one of the folders that are laid out like its root.
 pub(crate) struct GuestFile {
     pub(crate) path: &'static str,
     pub(crate) content: GuestContent,
@@ -102,8 +102,12 @@ pub(crate) const PROGRAM_DIR: &str = "usr/bin";
 
 /// All entries of a role's overlay.
 pub(crate) fn entries(role: &RoleFacts, binaries: &[GuestBinary]) -> Vec<Entry> {
-    let mut entries = mount_points();
-    for file in GUEST_FILES {
+    let mut entries = mount_points(role);
+    let of_role = ROLE_FILES
+        .iter()
+        .filter(|(name, _)| *name == role.name)
+        .flat_map(|(_, files)| *files);
+    for file in GUEST_FILES.iter().chain(of_role) {
         entries.push(match file.content {
             GuestContent::Symlink(target) => Entry::symlink(file.path, target),
             GuestContent::File { bytes, executable } => {
@@ -147,7 +151,7 @@ pub(crate) fn entries(role: &RoleFacts, binaries: &[GuestBinary]) -> Vec<Entry> 
 }
 
 /// Directories that a runtime mounts into, or that a job writes to when nothing is mounted.
-fn mount_points() -> Vec<Entry> {
+fn mount_points(role: &RoleFacts) -> Vec<Entry> {
     let (uid, gid) = (
         u64::from(registry::GUEST_UID),
         u64::from(registry::GUEST_GID),
@@ -168,10 +172,15 @@ fn mount_points() -> Vec<Entry> {
     for path in [
         registry::CARGO_HOME_GUEST_PATH,
         registry::CARGO_TARGET_GUEST_PATH,
-        registry::AGENT_STATE_GUEST_PATH,
     ] {
         entries.push(Entry::directory(path, 0o755).owned_by(uid, gid));
     }
+    let state = Entry::directory(registry::AGENT_STATE_GUEST_PATH, 0o755);
+    // Where an agent's volume is not mounted, the agent must not be able to write.
+    entries.push(match role.managed {
+        true => state,
+        false => state.owned_by(uid, gid),
+    });
     entries
 }
 
@@ -200,6 +209,14 @@ mod tests {
     use super::*;
     use pika_incus_guest_role::IncusGuestRole;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn files_of_a_role_belong_to_a_role_that_exists() {
+        for (name, files) in ROLE_FILES {
+            assert!(name.parse::<IncusGuestRole>().is_ok(), "{name}");
+            assert!(!files.is_empty(), "{name}");
+        }
+    }
 
     #[test]
     fn no_path_is_written_twice() {

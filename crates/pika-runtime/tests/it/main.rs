@@ -8,6 +8,7 @@ mod destroy;
 mod ensure;
 mod faults;
 mod faults_daemon;
+mod guest_images;
 mod janitor;
 mod run;
 mod support;

@@ -134,9 +134,7 @@ async fn build(options: &BuildOptions) -> Result<BuiltImage, CommandError> {
 fn build_failed(error: pika_image::BuildError) -> CommandError {
     use pika_image::BuildError;
     let exit = match &error {
-        BuildError::Unsupported { .. }
-        | BuildError::RoleUnsupported { .. }
-        | BuildError::GuestBinary { .. } => Exit::Refused,
+        BuildError::Unsupported { .. } | BuildError::GuestBinary { .. } => Exit::Refused,
         _ => Exit::Infrastructure,
     };
     CommandError::new(exit, &error)

@@ -44,6 +44,15 @@ const TEST_PACKAGES: &[TestPackage] = &[
         name: POSTGRES_PACKAGE,
         is_there: postgres::is_installed,
     },
+    // Fetches what the image of managed agents carries. A machine whose npm came another way keeps that one.
+    TestPackage {
+        name: "npm",
+        is_there: || program::find("npm").is_some(),
+    },
+    TestPackage {
+        name: "openssh-client",
+        is_there: || program::find("ssh").is_some(),
+    },
 ];
 
 /// The newest server of the system, with its programs.

@@ -1,6 +1,6 @@
-//! Images of a test daemon: the runner's, built by pika-image, and a tiny one made from programs of this host.
+//! Images of a test daemon: those of the guest roles, built by pika-image, and a tiny one made from programs of this host.
 //!
-//! Owns when an image is built and imported again. Files of the runner's image are cached below the checkout's target
+//! Owns when an image is built and imported again. Files of a role's image are cached below the checkout's target
 //! directory by the digest of their inputs, so that a second run builds nothing.
 
 use std::path::{Path, PathBuf};
@@ -17,8 +17,16 @@ use super::{checkout, tiny};
 use crate::daemon::blocking;
 use crate::program::{self, ProgramError};
 
-/// Role of the image that lanes and tests run in.
-const RUNNER_ROLE: &str = "pikaci-runner";
+/// Roles of the images that lanes and tests run in, each the name of a guest role.
+pub mod roles {
+    /// CI jobs.
+    pub const RUNNER: &str = "pikaci-runner";
+    /// Managed agents.
+    pub const AGENT: &str = "managed-openclaw";
+    /// An operator's own machine.
+    pub const SANDBOX: &str = "pi-sandbox";
+}
+
 /// Alias of the tiny image.
 const TINY_ALIAS: &str = "pikahut/tiny";
 /// Longest time for the daemon to take in an image.
@@ -28,11 +36,17 @@ const IMPORT_LIMIT: Duration = Duration::from_secs(300);
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// The role is not in the registry.
-    #[error("the role {RUNNER_ROLE} is not in the role registry")]
-    Role,
-    /// The runner's image could not be built or imported.
-    #[error("there is no image of role {RUNNER_ROLE}")]
-    BuildImport(#[source] BuildImportError),
+    #[error("the role {0} is not in the role registry")]
+    Role(&'static str),
+    /// A role's image could not be built or imported.
+    #[error("there is no image of role {role}")]
+    BuildImport {
+        /// Which role.
+        role: &'static str,
+        /// Why.
+        #[source]
+        source: BuildImportError,
+    },
     /// The tiny image could not be made.
     #[error("can't make the tiny image")]
     Tiny(#[source] ProgramError),
@@ -65,16 +79,17 @@ pub fn image_cache() -> PathBuf {
     checkout().join("target/pika-image")
 }
 
-/// Makes it so that the daemon has the runner's image of this checkout; gives its alias.
+/// Makes it so that the daemon has the image of one of the [`roles`] as this checkout makes it; gives its alias.
 ///
 /// Within one run of the test runner only the first call looks at the checkout.
-pub async fn ensure_runner_image(
+pub async fn ensure_role_image(
     client: &Client,
     dir: &Path,
+    role: &'static str,
     progress: &dyn Progress,
 ) -> Result<String, ImageError> {
     let _lock = lock(dir).await?;
-    let stamp_path = dir.join("runner-image.json");
+    let stamp_path = dir.join(format!("{role}-image.json"));
     // Whoever names a daemon for a whole run has looked after its image before.
     let is_given = std::env::var_os(super::INCUS_DIR_VARIABLE).is_some();
     let run =
@@ -86,14 +101,14 @@ pub async fn ensure_runner_image(
     {
         return Ok(stamp.alias);
     }
-    let role = RUNNER_ROLE.parse().map_err(|_| ImageError::Role)?;
+    let parsed = role.parse().map_err(|_| ImageError::Role(role))?;
     let binaries = GuestBinaries::Checkout(checkout());
-    let mut request = BuildRequest::new(role, binaries, image_cache());
+    let mut request = BuildRequest::new(parsed, binaries, image_cache());
     request.source_revision = source_revision();
     let target = ImportRequest::for_role(request.role);
     let imported = pika_image::build_import(client, &request, &target, progress)
         .await
-        .map_err(ImageError::BuildImport)?;
+        .map_err(|source| ImageError::BuildImport { role, source })?;
     let alias = imported.alias;
     let stamp = Stamp { run, alias };
     let files = |source| ImageError::Files {

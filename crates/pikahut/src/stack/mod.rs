@@ -27,7 +27,7 @@ use std::time::Duration;
 use pika_incus::Client;
 use sha2::{Digest as _, Sha256};
 
-pub use image::{ImageError, ensure_runner_image, ensure_tiny_image, image_cache};
+pub use image::{ImageError, ensure_role_image, ensure_tiny_image, image_cache, roles};
 pub use inventory::{left_in, left_of};
 /// The client that tests reach a daemon with, where their crate has none of its own.
 pub use pika_incus as incus;
@@ -161,7 +161,28 @@ impl TestIncus {
     /// # Panics
     /// When it can't be built: the test fails with the reason.
     pub async fn runner_image(&self) -> String {
-        match ensure_runner_image(&self.client, &self.dir, &pika_image::Silent).await {
+        self.role_image(roles::RUNNER).await
+    }
+
+    /// Alias of the image of role `managed-openclaw`, built and imported when it isn't there. The first build on a
+    /// machine takes minutes.
+    ///
+    /// # Panics
+    /// When it can't be built: the test fails with the reason.
+    pub async fn agent_image(&self) -> String {
+        self.role_image(roles::AGENT).await
+    }
+
+    /// Alias of the image of role `pi-sandbox`, built and imported when it isn't there.
+    ///
+    /// # Panics
+    /// When it can't be built: the test fails with the reason.
+    pub async fn sandbox_image(&self) -> String {
+        self.role_image(roles::SANDBOX).await
+    }
+
+    async fn role_image(&self, role: &'static str) -> String {
+        match ensure_role_image(&self.client, &self.dir, role, &pika_image::Silent).await {
             Ok(alias) => alias,
             Err(error) => panic!("{}", told(&error)),
         }
