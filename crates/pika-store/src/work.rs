@@ -214,10 +214,11 @@ impl Store {
         held(Some(&row))
     }
 
-    /// Writes down that a step is done, what it changed about its agent, and which one comes next.
+    /// Writes down that a step is done, what it changed about its agent, and which one comes next. Of a step that was done
+    /// before, as the last one of a worker that died right after it, nothing is written again.
     ///
     /// # Errors
-    /// When the database fails, or the step was done before.
+    /// When the database fails, or the step was not begun under this lease.
     pub async fn finish_step(
         &self,
         now: Millis,
@@ -227,6 +228,7 @@ impl Store {
         change: &AgentChange,
     ) -> Result<StillHeld, StoreError> {
         let mut transaction = self.write().await?;
+        self.hold_agent_of(&mut transaction, grip).await?;
         let row = sqlx::query(
             "UPDATE operations SET step = COALESCE($3, step), notes = $4 WHERE id = $1 AND fence = $2 \
              AND state = 'running' RETURNING cancel_requested, agent_id, owner_id",
@@ -241,17 +243,16 @@ impl Store {
         let Some(row) = row else {
             return Ok(StillHeld::Lost);
         };
-        sqlx::query(
-            "UPDATE operation_steps SET finished_at = $4 WHERE operation_id = $1 AND step = $2 AND fence = $3 \
-             AND finished_at IS NULL",
-        )
-        .bind(grip.operation_id.clone())
-        .bind(step.to_owned())
-        .bind(grip.fence)
-        .bind(now)
-        .execute(&mut *transaction)
-        .await
-        .saying("finish a step")?;
+        let marked = mark_done(&mut transaction, now, grip, step).await;
+        if !matches!(marked, Ok(true)) {
+            // At once, and not when the connection is used again: until then a claim would pass the operation by.
+            transaction
+                .rollback()
+                .await
+                .saying("leave a step as it is")?;
+            marked?;
+            return held(Some(&row));
+        }
         let agent_id: String = get(&row, "agent_id")?;
         let owner_id: String = get(&row, "owner_id")?;
         change_agent(&mut transaction, now, &agent_id, change).await?;
@@ -296,6 +297,24 @@ impl Store {
         .saying("keep a step's notes")?;
         transaction.commit().await.saying("commit")?;
         held(row.as_ref())
+    }
+
+    /// Keeps others from changing the operation's agent. Whoever changes an agent and its operations takes the agent first,
+    /// as requests do: otherwise two could wait for each other.
+    async fn hold_agent_of(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        grip: &Grip,
+    ) -> Result<(), StoreError> {
+        sqlx::query(sqlx::AssertSqlSafe(format!(
+            "SELECT id FROM agents WHERE id = (SELECT agent_id FROM operations WHERE id = $1){}",
+            self.for_update()
+        )))
+        .bind(grip.operation_id.clone())
+        .fetch_optional(&mut **transaction)
+        .await
+        .saying("hold an agent")
+        .map(drop)
     }
 
     /// Ends an operation, well or badly.
@@ -363,6 +382,42 @@ impl Store {
         transaction.commit().await.saying("commit")?;
         held(row.as_ref())
     }
+}
+
+/// Marks the step as done, at its newest beginning under this lease. `false` if it was done before.
+async fn mark_done(
+    transaction: &mut Transaction<'static, Any>,
+    now: Millis,
+    grip: &Grip,
+    step: &str,
+) -> Result<bool, StoreError> {
+    let row = sqlx::query(
+        "SELECT COUNT(finished_at) AS done, MAX(CASE WHEN fence = $3 THEN ordinal END) AS ordinal \
+         FROM operation_steps WHERE operation_id = $1 AND step = $2",
+    )
+    .bind(grip.operation_id.clone())
+    .bind(step.to_owned())
+    .bind(grip.fence)
+    .fetch_one(&mut **transaction)
+    .await
+    .saying("look a step up")?;
+    if get::<i64>(&row, "done")? > 0 {
+        return Ok(false);
+    }
+    let ordinal: Option<i64> = get(&row, "ordinal")?;
+    let ordinal = ordinal.ok_or_else(|| {
+        StoreError::corrupt("a step", format!("{step} is done and was not begun"))
+    })?;
+    sqlx::query(
+        "UPDATE operation_steps SET finished_at = $3 WHERE operation_id = $1 AND ordinal = $2",
+    )
+    .bind(grip.operation_id.clone())
+    .bind(ordinal)
+    .bind(now)
+    .execute(&mut **transaction)
+    .await
+    .saying("finish a step")?;
+    Ok(true)
 }
 
 fn held(row: Option<&sqlx::any::AnyRow>) -> Result<StillHeld, StoreError> {
