@@ -8,7 +8,7 @@ use crate::error::{Saying as _, StoreError};
 use crate::model::{Millis, OPERATION_COLUMNS, Operation, operation};
 use crate::open::Store;
 use crate::row::get;
-use crate::work::StepRecord;
+use crate::steps::StepRecord;
 
 impl Store {
     /// An operation; with `owner_id` only of that owner's agents.

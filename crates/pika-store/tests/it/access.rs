@@ -1,14 +1,11 @@
 //! Owners and credentials: what counts, until when, and what the audit log says of it.
 
-use std::sync::Arc;
-
 use pika_managed_agent_contract::{Role, Scope};
 use pika_store::{AllowEntry, NewSession, NewToken, Owner, Presented, Quotas, Store};
 use sqlx::{Connection as _, Row as _};
-use tokio::task::JoinSet;
 
 use crate::fixtures::{PLENTY, add_owner, new_token, owner};
-use crate::place::{Place, on_both};
+use crate::place::{Place, on_both, race};
 
 on_both!(
     an_owner_is_made_once_and_stays_as_it_is,
@@ -38,27 +35,22 @@ fn entry(actor: &str, action: &str, subject: &str) -> (String, String, String) {
 }
 
 async fn an_owner_is_made_once_and_stays_as_it_is(place: Place) {
-    let servers = Arc::new([place.open().await, place.open().await]);
-    let mut tasks = JoinSet::new();
-    for number in 0..20 {
-        let servers = servers.clone();
-        tasks.spawn(async move {
-            let wanted = Owner {
-                name: format!("name {number}"),
-                ..owner("o1", PLENTY)
-            };
-            servers[number % 2]
-                .ensure_owner("server", &wanted)
-                .await
-                .unwrap()
-        });
-    }
-    let got = tasks.join_all().await;
+    let got = race(&place, 20, async |store: Store, number| {
+        let wanted = Owner {
+            name: format!("name {number}"),
+            ..owner("o1", PLENTY)
+        };
+        store.ensure_owner("server", &wanted).await.unwrap()
+    })
+    .await;
     assert!(got.iter().all(|one| *one == got[0]), "{got:?}");
-    let store = &servers[0];
+    let store = place.open().await;
     assert_eq!(store.owner("o1").await.unwrap().unwrap(), got[0]);
     assert_eq!(store.owner("o2").await.unwrap(), None);
-    assert_eq!(audit(store).await, [entry("server", "owner_created", "o1")]);
+    assert_eq!(
+        audit(&store).await,
+        [entry("server", "owner_created", "o1")]
+    );
 }
 
 async fn quotas_are_changed_and_told(place: Place) {
@@ -193,17 +185,13 @@ async fn nobody_revokes_anothers_token(place: Place) {
     assert!(present(&store, 10, &token).await.is_some());
     assert!(store.tokens("o2", None, 10).await.unwrap().is_empty());
     // Many who revoke it at once do so once.
-    let mut tasks = JoinSet::new();
-    for _ in 0..10 {
-        let store = store.clone();
-        tasks.spawn(async move {
-            store
-                .revoke_token(11, "o1", "t1", Some("o1"))
-                .await
-                .unwrap()
-        });
-    }
-    assert_eq!(tasks.join_all().await, [true; 10]);
+    let revoked = race(&place, 10, async |store: Store, _| {
+        store
+            .revoke_token(11, "o1", "t1", Some("o1"))
+            .await
+            .unwrap()
+    });
+    assert_eq!(revoked.await, [true; 10]);
     let told = audit(&store).await;
     let revoked = told
         .iter()
@@ -285,47 +273,43 @@ async fn a_session_counts_until_it_ends_or_its_token_does(place: Place) {
 }
 
 async fn a_signature_is_taken_once(place: Place) {
-    let servers = [place.open().await, place.open().await];
-    let mut tasks = JoinSet::new();
-    for number in 0..20 {
-        let store = servers[number % 2].clone();
-        tasks.spawn(async move { store.take_signature(10, "e1", 100).await.unwrap() });
-    }
-    let taken = tasks
-        .join_all()
-        .await
-        .into_iter()
-        .filter(|taken| *taken)
-        .count();
+    let store = place.open().await;
+    let taken = race(&place, 20, async |store: Store, _| {
+        store.take_signature(10, "e1", 100).await.unwrap()
+    });
+    let taken = taken.await.into_iter().filter(|taken| *taken).count();
     assert_eq!(taken, 1);
-    assert!(!servers[0].take_signature(99, "e1", 200).await.unwrap());
-    assert!(servers[0].take_signature(99, "e2", 200).await.unwrap());
-    // Forgotten when its own time window is over.
-    assert!(servers[0].take_signature(100, "e3", 200).await.unwrap());
-    assert_eq!(
-        place.number("SELECT COUNT(*) FROM seen_signatures").await,
-        2
-    );
+    assert!(!store.take_signature(99, "e1", 200).await.unwrap());
+    assert!(store.take_signature(99, "e2", 200).await.unwrap());
+    // Forgotten when their own time windows are over, by many at once.
+    for number in 0..50 {
+        let id = format!("old{number}");
+        assert!(store.take_signature(99, &id, 100 + number).await.unwrap());
+    }
+    let taken = race(&place, 20, async |store: Store, number| {
+        let id = format!("new{number}");
+        store.take_signature(150, &id, 300).await.unwrap()
+    });
+    assert_eq!(taken.await, [true; 20]);
+    let left = place.number("SELECT COUNT(*) FROM seen_signatures").await;
+    assert_eq!(left, 21, "e2 and the new ones");
 }
 
 async fn the_audit_log_is_in_order(place: Place) {
-    let servers = [place.open().await, place.open().await];
-    let mut tasks = JoinSet::new();
-    for number in 0..20 {
-        let store = servers[number % 2].clone();
-        tasks.spawn(async move {
-            let subject = format!("s{number}");
-            store
-                .audit(number as i64, ("me", "did", &subject), "ä'\"")
-                .await
-                .unwrap();
-        });
-    }
-    tasks.join_all().await;
-    let entries = servers[0].audit_log(None, 100).await.unwrap();
+    let store = place.open().await;
+    let written = race(&place, 20, async |store: Store, number| {
+        let subject = format!("s{number}");
+        let at = i64::try_from(number).unwrap();
+        store
+            .audit(at, ("me", "did", &subject), "ä'\"")
+            .await
+            .unwrap();
+    });
+    written.await;
+    let entries = store.audit_log(None, 100).await.unwrap();
     let ids: Vec<i64> = entries.iter().map(|entry| entry.id).collect();
     assert_eq!(ids, (1..=20).rev().collect::<Vec<i64>>());
-    let page = servers[0].audit_log(Some(11), 5).await.unwrap();
+    let page = store.audit_log(Some(11), 5).await.unwrap();
     assert_eq!(page, entries[10..15]);
     // Its time and detail are what they were.
     let mut connection = place.raw().await;

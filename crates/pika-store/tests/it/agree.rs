@@ -40,6 +40,7 @@ enum Call {
     Renew(usize, i64),
     BeginStep(usize, usize),
     FinishStep(usize, usize, usize),
+    KeepNotes(usize, usize),
     End(usize, bool),
     PutBack(usize, i64),
     HoldLease(usize, i64),
@@ -82,6 +83,7 @@ fn call() -> impl Strategy<Value = Call> {
         1 => (few(), lease()).prop_map(|(grip, until)| Call::Renew(grip, until)),
         2 => (few(), 0..3_usize).prop_map(|(grip, step)| Call::BeginStep(grip, step)),
         2 => (few(), 0..3_usize, 0..5_usize).prop_map(|(grip, step, change)| Call::FinishStep(grip, step, change)),
+        1 => (few(), few()).prop_map(|(grip, what)| Call::KeepNotes(grip, what)),
         2 => (few(), any::<bool>()).prop_map(|(grip, well)| Call::End(grip, well)),
         1 => (few(), lease()).prop_map(|(grip, after)| Call::PutBack(grip, after)),
     ];
@@ -116,6 +118,7 @@ impl Side {
             | Call::Renew(..)
             | Call::BeginStep(..)
             | Call::FinishStep(..)
+            | Call::KeepNotes(..)
             | Call::End(..)
             | Call::PutBack(..) => self.work(call).await,
             Call::AddToken(..)
@@ -226,6 +229,7 @@ impl Side {
         let (Call::Renew(number, _)
         | Call::BeginStep(number, _)
         | Call::FinishStep(number, ..)
+        | Call::KeepNotes(number, _)
         | Call::End(number, _)
         | Call::PutBack(number, _)) = call
         else {
@@ -247,6 +251,7 @@ impl Side {
                         .await,
                 )
             }
+            Call::KeepNotes(_, what) => told(store.keep_notes(grip, &json!(NAMES[*what])).await),
             Call::End(_, true) => told(store.end_operation(now, grip, Ok(())).await),
             Call::End(_, false) => {
                 let error = ErrorBody {

@@ -7,12 +7,11 @@ use pika_store::{
     AgentFilter, Created, EventScope, IdempotencyKey, NewAgent, Page, Quotas, Shortage, Sizes,
     Store, StoreError,
 };
-use tokio::task::JoinSet;
 
 use crate::fixtures::{
     PLENTY, add_owner, create, create_done, default_agent, key, new_agent, new_operation, request,
 };
-use crate::place::{Place, on_both};
+use crate::place::{Place, on_both, race};
 
 on_both!(
     the_last_place_is_taken_once,
@@ -26,19 +25,17 @@ on_both!(
 
 const RACERS: usize = 20;
 
-/// Twenty requests at once, half of them on each of two servers.
-async fn race(
+/// Twenty requests at once.
+async fn race_for(
     place: &Place,
     agent: impl Fn(usize) -> NewAgent,
     key: Option<&IdempotencyKey>,
 ) -> Vec<Created> {
-    let servers = [place.open().await, place.open().await];
-    let mut tasks = JoinSet::new();
-    for number in 0..RACERS {
-        let (store, agent, key) = (servers[number % 2].clone(), agent(number), key.cloned());
-        tasks.spawn(async move { ask(&store, &agent, key.as_ref()).await.unwrap() });
-    }
-    tasks.join_all().await
+    let each = |store: Store, number| {
+        let (agent, key) = (agent(number), key.cloned());
+        async move { ask(&store, &agent, key.as_ref()).await.unwrap() }
+    };
+    race(place, RACERS, each).await
 }
 
 async fn ask(
@@ -69,7 +66,7 @@ async fn the_last_place_is_taken_once(place: Place) {
     add_owner(&store, "o1", quotas).await;
     create(&store, 5, &new_agent("o1", "first")).await;
     create(&store, 6, &new_agent("o1", "second")).await;
-    let outcomes = race(
+    let outcomes = race_for(
         &place,
         |number| new_agent("o1", &format!("a{number}")),
         None,
@@ -179,7 +176,7 @@ async fn a_default_agent_is_made_once(place: Place) {
     let store = place.open().await;
     add_owner(&store, "o1", PLENTY).await;
     add_owner(&store, "o2", PLENTY).await;
-    let outcomes = race(
+    let outcomes = race_for(
         &place,
         |number| default_agent("o1", &format!("a{number}")),
         None,
@@ -218,7 +215,7 @@ async fn a_key_counts_once(place: Place) {
     let store = place.open().await;
     add_owner(&store, "o1", PLENTY).await;
     let key = key("o1", "k", "POST /v1/agents {}");
-    let outcomes = race(
+    let outcomes = race_for(
         &place,
         |number| new_agent("o1", &format!("a{number}")),
         Some(&key),

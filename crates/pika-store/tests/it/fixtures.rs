@@ -150,3 +150,24 @@ pub(crate) fn new_token(owner: &str, id: &str) -> NewToken {
         expires_at: None,
     }
 }
+
+/// Operations of one agent that are over: `p1` to `pN`.
+pub(crate) async fn with_operations(store: &Store, count: i64) {
+    add_owner(store, "o1", PLENTY).await;
+    create_done(store, 1, &new_agent("o1", "a")).await;
+    for number in 1..=count {
+        add_operation(store, number).await;
+    }
+}
+
+pub(crate) async fn add_operation(store: &Store, number: i64) {
+    let id = format!("p{number}");
+    accept(
+        store,
+        10 * number,
+        &request("a", &id, OperationKind::Restart),
+    )
+    .await;
+    let claimed = claim(store, 10 * number + 1, "w").await;
+    end(store, 10 * number + 2, &claimed).await;
+}

@@ -5,6 +5,7 @@
 mod access;
 mod agree;
 mod create;
+mod events;
 mod fixtures;
 mod kill;
 mod life;
@@ -12,4 +13,5 @@ mod migrations;
 mod pages;
 mod place;
 mod requests;
+mod restart;
 mod work;

@@ -3,6 +3,7 @@
 use pika_store::Store;
 use pikahut::postgres::{TestDatabase, TestPostgres};
 use sqlx::{AnyConnection, Connection as _, Row as _};
+use tokio::task::JoinSet;
 
 /// One database, gone with the value.
 pub(crate) struct Place {
@@ -66,6 +67,24 @@ impl Place {
         connection.close().await.unwrap();
         number
     }
+}
+
+/// Asks so many times at once, half of them on each of two servers, and gives all answers.
+pub(crate) async fn race<T, F>(
+    place: &Place,
+    count: usize,
+    ask: impl Fn(Store, usize) -> F,
+) -> Vec<T>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+{
+    let servers = [place.open().await, place.open().await];
+    let mut tasks = JoinSet::new();
+    for number in 0..count {
+        tasks.spawn(ask(servers[number % 2].clone(), number));
+    }
+    tasks.join_all().await
 }
 
 /// Makes of each scenario a test on each kind of database.

@@ -1,17 +1,18 @@
 //! Operations that are asked for: joined, overtaken, refused; what is another owner's is like what isn't there.
 
-use pika_managed_agent_contract::{AgentState, ErrorCode, OperationKind, OperationState};
+use pika_managed_agent_contract::{
+    AgentState, ErrorCode, OperationKind, OperationState, StartupPhase,
+};
 use pika_store::{
-    AgentChange, AgentFilter, Backup, EventScope, OperationRequest, Page, Quotas, Requested,
-    Shortage, Store, Target,
+    AgentChange, AgentFilter, Backup, EventScope, Observed, OperationRequest, Page, Quotas,
+    Requested, Shortage, Store, Target,
 };
 use serde_json::json;
-use tokio::task::JoinSet;
 
 use crate::fixtures::{
     HELD, PLENTY, accept, add_owner, claim, create, create_done, end, key, new_agent, request,
 };
-use crate::place::{Place, on_both};
+use crate::place::{Place, on_both, race};
 
 on_both!(
     what_is_anothers_is_like_what_is_not_there,
@@ -24,6 +25,7 @@ on_both!(
     a_recover_after_a_stop_is_a_new_one,
     backups_have_a_quota,
     a_key_counts_once_for_operations_too,
+    only_an_owners_wish_makes_restarts_count_anew,
 );
 
 async fn with_agent(place: &Place) -> Store {
@@ -97,17 +99,12 @@ async fn what_is_anothers_is_like_what_is_not_there(place: Place) {
 }
 
 async fn the_same_request_is_joined_by_all_who_ask_at_once(place: Place) {
-    with_agent(&place).await;
-    let servers = [place.open().await, place.open().await];
-    let mut tasks = JoinSet::new();
-    for number in 0..20 {
-        let store = servers[number % 2].clone();
-        tasks.spawn(async move {
-            let request = request("a", &format!("p{number}"), OperationKind::Restart);
-            store.request_operation(20, &request).await.unwrap()
-        });
-    }
-    let outcomes = tasks.join_all().await;
+    let store = with_agent(&place).await;
+    let outcomes = race(&place, 20, async |store: Store, number| {
+        let request = request("a", &format!("p{number}"), OperationKind::Restart);
+        store.request_operation(20, &request).await.unwrap()
+    })
+    .await;
     let accepted: Vec<&str> = outcomes
         .iter()
         .filter_map(|outcome| match outcome {
@@ -123,7 +120,7 @@ async fn the_same_request_is_joined_by_all_who_ask_at_once(place: Place) {
     // What is asked for with something else is something else.
     let mut other = request("a", "other", OperationKind::Restart);
     other.operation.arguments = json!({ "force": true });
-    accept(&servers[0], 21, &other).await;
+    accept(&store, 21, &other).await;
 }
 
 async fn only_what_is_the_last_word_is_joined(place: Place) {
@@ -363,4 +360,30 @@ async fn a_key_counts_once_for_operations_too(place: Place) {
         .await;
     assert_eq!(outcome.unwrap(), Requested::KeyReused);
     assert_eq!(place.number("SELECT COUNT(*) FROM operations").await, 3);
+}
+
+/// The server asks for restarts of its own accord; were they counted anew each time, there would be no crash loop.
+async fn only_an_owners_wish_makes_restarts_count_anew(place: Place) {
+    let store = with_agent(&place).await;
+    let seen = Observed {
+        agent_id: "a".to_owned(),
+        revision: 1,
+        state: AgentState::Error,
+        startup_phase: StartupPhase::Failed,
+        reason: None,
+        stale_since: None,
+        restarts: 3,
+        restart_after: Some(90),
+    };
+    store.record_observed(20, &[seen]).await.unwrap();
+    let mut counted = Vec::new();
+    for (id, by) in [("p1", "server"), ("p2", "o1")] {
+        let mut start = request("a", id, OperationKind::Start);
+        start.operation.requested_by = by.to_owned();
+        accept(&store, 21, &start).await;
+        finish_next(&store, 22).await;
+        let agent = store.agent("a", None, false).await.unwrap().unwrap();
+        counted.push((agent.restarts, agent.restart_after));
+    }
+    assert_eq!(counted, [(3, Some(90)), (0, None)]);
 }

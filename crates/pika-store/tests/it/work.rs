@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use crate::fixtures::{
     HELD, PLENTY, accept, add_owner, claim, create, create_done, end, new_agent, request,
 };
-use crate::place::{Place, on_both};
+use crate::place::{Place, on_both, race};
 
 on_both!(
     many_workers_never_hold_the_same_operation,
@@ -54,23 +54,18 @@ async fn many_workers_never_hold_the_same_operation(place: Place) {
         )
         .await;
     }
-    let servers = [place.open().await, place.open().await];
-    let mut tasks = JoinSet::new();
-    for number in 0..20 {
-        let store = servers[number % 2].clone();
-        tasks.spawn(async move {
-            let worker = format!("w{number}");
-            let mut taken = Vec::new();
-            while let Some(claimed) = store.claim(20, &worker, 1000).await.unwrap() {
-                assert_eq!(claimed.operation.worker.as_deref(), Some(&*worker));
-                assert_eq!(store.renew(&claimed.grip, 1000).await.unwrap(), HELD);
-                end(&store, 21, &claimed).await;
-                taken.push((claimed.operation.id, claimed.grip.fence));
-            }
-            taken
-        });
-    }
-    let mut taken: Vec<(String, i64)> = tasks.join_all().await.into_iter().flatten().collect();
+    let taken = race(&place, 20, async |store: Store, number| {
+        let worker = format!("w{number}");
+        let mut taken = Vec::new();
+        while let Some(claimed) = store.claim(20, &worker, 1000).await.unwrap() {
+            assert_eq!(claimed.operation.worker.as_deref(), Some(&*worker));
+            assert_eq!(store.renew(&claimed.grip, 1000).await.unwrap(), HELD);
+            end(&store, 21, &claimed).await;
+            taken.push((claimed.operation.id, claimed.grip.fence));
+        }
+        taken
+    });
+    let mut taken: Vec<(String, i64)> = taken.await.into_iter().flatten().collect();
     // On PostgreSQL a worker leaves what another one just holds; none of it may be left for good.
     while let Some(claimed) = store.claim(22, "last", 1000).await.unwrap() {
         end(&store, 23, &claimed).await;
@@ -141,6 +136,7 @@ async fn calls(store: &Store, grip: &Grip) -> Vec<StillHeld> {
             )
             .await
             .unwrap(),
+        store.keep_notes(grip, &json!({"late": 2})).await.unwrap(),
         store.put_back(grip, 0).await.unwrap(),
         store.end_operation(152, grip, Ok(())).await.unwrap(),
         store.end_operation(153, grip, Err(&error)).await.unwrap(),
@@ -164,12 +160,12 @@ async fn an_expired_lease_is_taken_over_and_the_old_worker_changes_nothing(place
         store.agent("a0", None, true).await.unwrap(),
         store.newest_event_id().await.unwrap(),
     );
-    assert_eq!(calls(&store, &old.grip).await, [StillHeld::Lost; 6]);
+    assert_eq!(calls(&store, &old.grip).await, [StillHeld::Lost; 7]);
     let unknown = Grip {
         operation_id: "none".to_owned(),
         fence: 1,
     };
-    assert_eq!(calls(&store, &unknown).await, [StillHeld::Lost; 6]);
+    assert_eq!(calls(&store, &unknown).await, [StillHeld::Lost; 7]);
     let after = (
         store.operation("create-a0", None).await.unwrap(),
         store.steps_of("create-a0").await.unwrap(),
@@ -181,7 +177,7 @@ async fn an_expired_lease_is_taken_over_and_the_old_worker_changes_nothing(place
     // The new one may; and when it is over, nobody may.
     assert_eq!(store.begin_step(160, &new.grip, "s1").await.unwrap(), HELD);
     end(&store, 161, &new).await;
-    assert_eq!(calls(&store, &new.grip).await, [StillHeld::Lost; 6]);
+    assert_eq!(calls(&store, &new.grip).await, [StillHeld::Lost; 7]);
     let steps = store.steps_of("create-a0").await.unwrap();
     let told: Vec<_> = steps
         .iter()
@@ -206,11 +202,19 @@ async fn what_is_put_back_waits_and_goes_on_at_its_step(place: Place) {
     accept(&store, 11, &request("a0", "behind", OperationKind::Restart)).await;
     let held = claim(&store, 20, "w1").await;
     store.begin_step(21, &held.grip, "s1").await.unwrap();
-    let notes = json!({ "tries": 1 });
+    let notes = json!({ "tries": 2 });
     let done = store
-        .finish_step(22, &held.grip, ("s1", Some("s2")), &notes, &NOTHING)
+        .finish_step(
+            22,
+            &held.grip,
+            ("s1", Some("s2")),
+            &json!({ "tries": 1 }),
+            &NOTHING,
+        )
         .await;
     assert_eq!(done.unwrap(), HELD);
+    let kept = store.keep_notes(&held.grip, &notes).await;
+    assert_eq!(kept.unwrap(), HELD);
     assert_eq!(store.put_back(&held.grip, 500).await.unwrap(), HELD);
     assert_eq!(store.renew(&held.grip, 900).await.unwrap(), StillHeld::Lost);
     // What waits for a while is not passed by what came later.
@@ -394,17 +398,12 @@ async fn a_worker_and_a_stop_at_the_same_time_both_come_through(place: Place) {
 
 async fn a_lease_has_one_holder(place: Place) {
     let store = place.open().await;
-    let servers = [place.open().await, place.open().await];
-    let mut tasks = JoinSet::new();
-    for number in 0..20 {
-        let store = servers[number % 2].clone();
-        tasks.spawn(async move {
-            let holder = format!("h{number}");
-            let lease = store.hold_lease(10, "look", &holder, 100).await.unwrap();
-            lease.map(|lease| (holder, lease.fence))
-        });
-    }
-    let held: Vec<(String, i64)> = tasks.join_all().await.into_iter().flatten().collect();
+    let held = race(&place, 20, async |store: Store, number| {
+        let holder = format!("h{number}");
+        let lease = store.hold_lease(10, "look", &holder, 100).await.unwrap();
+        lease.map(|lease| (holder, lease.fence))
+    });
+    let held: Vec<(String, i64)> = held.await.into_iter().flatten().collect();
     let [(holder, fence)] = &*held else {
         panic!("{held:?}")
     };
