@@ -136,7 +136,7 @@ impl Store {
 
     async fn note_use(&self, now: Millis, token_id: &str) -> Result<(), StoreError> {
         let mut transaction = self.write().await?;
-        sqlx::query("UPDATE tokens SET last_used_at = $2 WHERE id = $1")
+        sqlx::query("UPDATE tokens SET last_used_at = $2 WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $2)")
             .bind(token_id.to_owned())
             .bind(now)
             .execute(&mut *transaction)
@@ -210,12 +210,17 @@ impl Store {
         if get::<Option<Millis>>(&row, "revoked_at")?.is_some() {
             return Ok(true);
         }
-        sqlx::query("UPDATE tokens SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL")
-            .bind(token_id.to_owned())
-            .bind(now)
-            .execute(&mut *transaction)
-            .await
-            .saying("revoke a token")?;
+        let done =
+            sqlx::query("UPDATE tokens SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL")
+                .bind(token_id.to_owned())
+                .bind(now)
+                .execute(&mut *transaction)
+                .await
+                .saying("revoke a token")?;
+        if done.rows_affected() == 0 {
+            // Another one did at the same time, and told it.
+            return Ok(true);
+        }
         sqlx::query("DELETE FROM sessions WHERE token_id = $1")
             .bind(token_id.to_owned())
             .execute(&mut *transaction)

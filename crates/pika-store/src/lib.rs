@@ -24,6 +24,7 @@ mod operations;
 mod owners;
 mod row;
 mod sessions;
+mod steps;
 mod work;
 
 pub use access::{NewToken, Presented, TokenInfo};
@@ -41,4 +42,5 @@ pub use observed::Observed;
 pub use open::{Backend, OpenError, Store, without_password};
 pub use owners::{AllowEntry, Owner, Quotas};
 pub use sessions::{NewSession, Session};
-pub use work::{AgentChange, Claimed, Grip, StepRecord, StillHeld};
+pub use steps::{AgentChange, StepRecord};
+pub use work::{Claimed, Grip, StillHeld};

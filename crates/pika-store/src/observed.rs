@@ -45,6 +45,9 @@ impl Store {
         if seen.is_empty() {
             return Ok(Vec::new());
         }
+        // Two that look at the same time take the rows in the same order, so that neither waits for the other for ever.
+        let mut seen: Vec<&Observed> = seen.iter().collect();
+        seen.sort_by(|one, other| one.agent_id.cmp(&other.agent_id));
         let mut transaction = self.write().await?;
         let mut changed = Vec::new();
         let mut events = Vec::new();

@@ -8,7 +8,7 @@ use crate::error::{Saying as _, StoreError};
 use crate::model::{Millis, OPERATION_COLUMNS, Operation, operation};
 use crate::open::Store;
 use crate::row::get;
-use crate::work::StepRecord;
+use crate::steps::StepRecord;
 
 impl Store {
     /// An operation; with `owner_id` only of that owner's agents.
@@ -31,7 +31,8 @@ impl Store {
         Ok(found.filter(|found| owner_id.is_none_or(|owner| found.owner_id == owner)))
     }
 
-    /// An agent's operations, the newest first, after the one with the id `after`, at most `limit`.
+    /// An agent's operations, the newest first, after the one with the id `after`, at most `limit`. After one that isn't
+    /// there, or is there no more, comes nothing: those behind it were older.
     ///
     /// # Errors
     /// When the database fails.
@@ -42,14 +43,13 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<Operation>, StoreError> {
         let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
-            "SELECT {OPERATION_COLUMNS} FROM operations WHERE agent_id = $1 AND position < \
-             COALESCE((SELECT p.position FROM operations p WHERE p.id = $2 AND p.agent_id = $1), $4) \
+            "SELECT {OPERATION_COLUMNS} FROM operations WHERE agent_id = $1 AND ($2 IS NULL OR position < \
+             (SELECT p.position FROM operations p WHERE p.id = $2 AND p.agent_id = $1)) \
              ORDER BY position DESC LIMIT $3"
         )))
         .bind(agent_id.to_owned())
-        .bind(after.unwrap_or_default().to_owned())
+        .bind(after.map(str::to_owned))
         .bind(limit)
-        .bind(i64::MAX)
         .fetch_all(self.reads())
         .await
         .saying("list operations")?;
@@ -117,28 +117,25 @@ impl Store {
         rows.iter().map(step).collect()
     }
 
-    /// Removes operations that ended before `before`, except the newest of each agent, and idempotency keys of that
-    /// age.
+    /// Removes operations that ended before `before` with their steps, except the newest of each agent and those that
+    /// a key leads to, and idempotency keys of that age.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn prune_operations(&self, before: Millis) -> Result<u64, StoreError> {
-        const OLD: &str = "SELECT id FROM operations o WHERE finished_at < $1 AND EXISTS \
-             (SELECT 1 FROM operations n WHERE n.agent_id = o.agent_id AND n.position > o.position)";
         let mut transaction = self.write().await?;
-        for statement in [
-            "DELETE FROM idempotency_keys WHERE created_at < $1".to_owned(),
-            format!("DELETE FROM operation_steps WHERE operation_id IN ({OLD})"),
-        ] {
-            sqlx::query(sqlx::AssertSqlSafe(statement))
-                .bind(before)
-                .execute(&mut *transaction)
-                .await
-                .saying("remove what is old")?;
-        }
-        let gone = sqlx::query(sqlx::AssertSqlSafe(format!(
-            "DELETE FROM operations WHERE id IN ({OLD})"
-        )))
+        sqlx::query("DELETE FROM idempotency_keys WHERE created_at < $1")
+            .bind(before)
+            .execute(&mut *transaction)
+            .await
+            .saying("remove old keys")?;
+        // A key may be younger than what it leads to: a recover that was just done is joined.
+        let gone = sqlx::query(
+            "DELETE FROM operations WHERE finished_at < $1 \
+             AND EXISTS (SELECT 1 FROM operations n WHERE n.agent_id = operations.agent_id \
+             AND n.position > operations.position) \
+             AND id NOT IN (SELECT operation_id FROM idempotency_keys WHERE operation_id IS NOT NULL)",
+        )
         .bind(before)
         .execute(&mut *transaction)
         .await

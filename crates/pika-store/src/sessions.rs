@@ -73,7 +73,7 @@ impl Store {
         transaction.commit().await.saying("commit")
     }
 
-    /// The session with this hash, if it is not over.
+    /// The session with this hash, if it is not over and the token that it was begun with is not revoked.
     ///
     /// # Errors
     /// When the database fails.
@@ -83,7 +83,8 @@ impl Store {
         secret_hash: &str,
     ) -> Result<Option<Session>, StoreError> {
         let row = sqlx::query(
-            "SELECT owner_id, scope, csrf_token, expires_at FROM sessions WHERE secret_hash = $1 AND expires_at > $2",
+            "SELECT owner_id, scope, csrf_token, expires_at FROM sessions s WHERE secret_hash = $1 AND expires_at > $2 \
+             AND NOT EXISTS (SELECT 1 FROM tokens t WHERE t.id = s.token_id AND t.revoked_at IS NOT NULL)",
         )
         .bind(secret_hash.to_owned())
         .bind(now)

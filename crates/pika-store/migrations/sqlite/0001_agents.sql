@@ -122,7 +122,7 @@ CREATE INDEX operations_by_agent ON operations (agent_id, position);
 
 -- What a worker did, a row for each step that was begun.
 CREATE TABLE operation_steps (
-    operation_id TEXT NOT NULL REFERENCES operations (id),
+    operation_id TEXT NOT NULL REFERENCES operations (id) ON DELETE CASCADE,
     ordinal BIGINT NOT NULL,
     step TEXT NOT NULL,
     fence BIGINT NOT NULL,

@@ -1,7 +1,7 @@
 //! An operation on an agent that is there: written down behind those that wait, or found to be under way.
 
-use pika_managed_agent_contract::{ErrorBody, ErrorCode, OperationKind};
-use serde_json::json;
+use pika_managed_agent_contract::{ErrorBody, ErrorCode, OperationKind, OperationState};
+use serde_json::{Value, json};
 use sqlx::{Any, Transaction};
 
 use super::keys::{self, KeySays};
@@ -52,7 +52,7 @@ impl Store {
             return Ok(refused);
         }
         let waiting = open_of(&mut transaction, &agent.id).await?;
-        if let Some(same) = joinable(&mut transaction, now, request, &waiting).await? {
+        if let Some(same) = joinable(&mut transaction, now, request, &agent, &waiting).await? {
             keys::lead(&mut transaction, key, &agent.id, Some(&same.id)).await?;
             transaction.commit().await.saying("commit")?;
             return Ok(Requested::Joined(agent, same));
@@ -60,8 +60,9 @@ impl Store {
         if let Some(short) = no_room_for_backup(&mut transaction, &agent, operation.kind).await? {
             return Ok(Requested::NoRoom(short));
         }
+        let mut overtaken = Vec::new();
         if overtakes(operation.kind) {
-            overtake(&mut transaction, now, &agent.id, operation.kind).await?;
+            overtaken = overtake(&mut transaction, now, &agent.id, operation.kind).await?;
         } else if waiting.len() as i64 >= WAITING_MAX {
             return Ok(Requested::QueueFull(WAITING_MAX));
         }
@@ -74,6 +75,10 @@ impl Store {
         let agent = read_agent(&mut transaction, &agent.id, "")
             .await?
             .unwrap_or(agent);
+        for data in &overtaken {
+            let whose = (&*agent.id, &*agent.owner_id);
+            emit(&mut transaction, whose, now, "operation_finished", data).await?;
+        }
         let data = json!({ "operation_id": operation.id, "kind": operation.kind, "requested_by": operation.requested_by });
         emit(
             &mut transaction,
@@ -107,20 +112,33 @@ async fn replayed(
     }))
 }
 
-/// The same operation, if it waits or runs; of recovers also the one that was just done.
+/// The same operation, if it waits or runs and nothing else was wanted since; of recovers also the one that was just
+/// done, unless the agent was stopped since.
 async fn joinable(
     transaction: &mut Transaction<'static, Any>,
     now: Millis,
     request: &OperationRequest<'_>,
+    agent: &Agent,
     waiting: &[Operation],
 ) -> Result<Option<Operation>, StoreError> {
-    match waiting
+    let is_same = |open: &&Operation| is_same(open, &request.operation);
+    let last_word = waiting
         .iter()
-        .find(|open| is_same(open, &request.operation))
-    {
-        Some(same) => Ok(Some(same.clone())),
-        None => recent_recover(transaction, now, request).await,
+        .rev()
+        .find(|open| is_same(open) || says_what_is_wanted(open.kind));
+    if let Some(same) = last_word.filter(is_same) {
+        return Ok(Some(same.clone()));
     }
+    if agent.target != Target::Running {
+        return Ok(None);
+    }
+    recent_recover(transaction, now, request).await
+}
+
+/// Whether an operation decides how its agent ends up, when one that was asked for earlier would leave it otherwise.
+/// Deletes all end the same way.
+const fn says_what_is_wanted(kind: OperationKind) -> bool {
+    !matches!(kind, OperationKind::Backup | OperationKind::Delete)
 }
 
 /// What can't be asked of an agent that is deleted or on its way there. A delete can: it may ask for the purge.
@@ -142,7 +160,7 @@ fn is_same(open: &Operation, new: &NewOperation) -> bool {
     open.kind == new.kind && open.arguments == new.arguments && !open.cancel_requested
 }
 
-/// The last recover, if it was asked for so shortly ago that another one would do harm.
+/// The last recover that was begun, if it ended so shortly ago that another one would do harm.
 async fn recent_recover(
     transaction: &mut Transaction<'static, Any>,
     now: Millis,
@@ -152,8 +170,8 @@ async fn recent_recover(
         return Ok(None);
     }
     let row = sqlx::query(sqlx::AssertSqlSafe(format!(
-        "SELECT {OPERATION_COLUMNS} FROM operations WHERE agent_id = $1 AND kind = 'recover' AND finished_at > $2 \
-         ORDER BY position DESC LIMIT 1"
+        "SELECT {OPERATION_COLUMNS} FROM operations WHERE agent_id = $1 AND kind = 'recover' AND started_at IS NOT NULL \
+         AND finished_at > $2 ORDER BY position DESC LIMIT 1"
     )))
     .bind(request.agent_id.to_owned())
     .bind(now - request.recover_cool_down)
@@ -195,22 +213,23 @@ const fn overtakes(kind: OperationKind) -> bool {
     matches!(kind, OperationKind::Stop | OperationKind::Delete)
 }
 
-/// Ends those that wait and asks the one that runs to end early. A delete is never overtaken.
+/// Ends those that wait and asks the one that runs to end early. A delete is never overtaken. Gives what is to be told
+/// of each that ended.
 async fn overtake(
     transaction: &mut Transaction<'static, Any>,
     now: Millis,
     agent_id: &str,
     by: OperationKind,
-) -> Result<(), StoreError> {
+) -> Result<Vec<Value>, StoreError> {
     let error = overtaken(by);
-    sqlx::query(
+    let ended = sqlx::query(
         "UPDATE operations SET state = 'failed', finished_at = $2, error = $3 \
-         WHERE agent_id = $1 AND state = 'pending' AND kind <> 'delete'",
+         WHERE agent_id = $1 AND state = 'pending' AND kind <> 'delete' RETURNING id, kind, position",
     )
     .bind(agent_id.to_owned())
     .bind(now)
     .bind(text(&error)?)
-    .execute(&mut **transaction)
+    .fetch_all(&mut **transaction)
     .await
     .saying("end what waits")?;
     sqlx::query(
@@ -219,8 +238,15 @@ async fn overtake(
     .bind(agent_id.to_owned())
     .execute(&mut **transaction)
     .await
-    .saying("ask what runs to end")
-    .map(drop)
+    .saying("ask what runs to end")?;
+    let mut told = Vec::new();
+    for row in &ended {
+        let (id, kind): (String, String) = (get(row, "id")?, get(row, "kind")?);
+        let data = json!({ "operation_id": id, "kind": kind, "state": OperationState::Failed, "error": error });
+        told.push((get::<i64>(row, "position")?, data));
+    }
+    told.sort_by_key(|(position, _)| *position);
+    Ok(told.into_iter().map(|(_, data)| data).collect())
 }
 
 /// Why an operation ended that a later one overtook.

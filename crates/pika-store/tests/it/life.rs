@@ -1,14 +1,16 @@
 //! The way of an agent through the store: asked for, made by a worker, seen, deleted.
 
-use pika_managed_agent_contract::{
-    AgentProvisionRequest, AgentState, Authority, OperationKind, OperationState, OperatorParams,
-    Role, StartupPhase, materialize,
-};
+use pika_managed_agent_contract::{AgentState, OperationKind, OperationState, StartupPhase};
 use pika_store::{
-    AgentChange, Created, EventScope, NewAgent, NewOperation, Observed, OperationRequest, Owner,
-    Quotas, Requested, Sizes, StillHeld, Store, Target,
+    AgentChange, Created, EventScope, Observed, OperationRequest, Quotas, Requested, StillHeld,
+    Store, Target,
 };
 use serde_json::json;
+
+use crate::fixtures::{HELD, add_owner, default_agent, new_operation};
+use crate::place::{Place, on_both};
+
+on_both!(an_agent_is_made_seen_and_deleted);
 
 const QUOTAS: Quotas = Quotas {
     agents_max: 2,
@@ -18,65 +20,13 @@ const QUOTAS: Quotas = Quotas {
     backups_max: 3,
 };
 
-fn new_agent(id: &str, is_default: bool) -> NewAgent {
-    let params = materialize(
-        &OperatorParams::default(),
-        &AgentProvisionRequest::default(),
-        Authority::Tenant,
-    );
-    NewAgent {
-        id: id.to_owned(),
-        owner_id: "o1".to_owned(),
-        is_default,
-        params: params.unwrap(),
-        project: "default".to_owned(),
-        pool: "default".to_owned(),
-        instance_name: format!("pika-agent-{id}"),
-        volume_name: format!("pika-agent-{id}-state"),
-        sizes: Sizes {
-            vcpu: 2,
-            memory_mib: 1024,
-            disk_gib: 16,
-        },
-    }
-}
-
-fn new_operation(id: &str, kind: OperationKind) -> NewOperation {
-    NewOperation {
-        id: id.to_owned(),
-        kind,
-        arguments: json!({}),
-        deadline_at: 1_000_000,
-        requested_by: "o1".to_owned(),
-    }
-}
-
-async fn store(folder: &tempfile::TempDir) -> Store {
-    let address = format!("sqlite:{}", folder.path().join("it.db").display());
-    let store = Store::open(&address).await.unwrap();
-    let owner = Owner {
-        id: "o1".to_owned(),
-        name: "one".to_owned(),
-        role: Role::Tenant,
-        quotas: QUOTAS,
-        created_at: 1,
-    };
-    assert_eq!(store.ensure_owner("server", &owner).await.unwrap(), owner);
-    store
-}
-
-const HELD: StillHeld = StillHeld::Yes {
-    cancel_requested: false,
-};
-
-#[tokio::test]
-async fn an_agent_is_made_seen_and_deleted() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = store(&folder).await;
+async fn an_agent_is_made_seen_and_deleted(place: Place) {
+    let store = place.open().await;
+    add_owner(&store, "o1", QUOTAS).await;
     let made = store
         .create_agent(
             10,
-            &new_agent("a1", true),
+            &default_agent("o1", "a1"),
             &new_operation("p1", OperationKind::Create),
             None,
         )
@@ -92,7 +42,7 @@ async fn an_agent_is_made_seen_and_deleted() {
     let again = store
         .create_agent(
             11,
-            &new_agent("a2", true),
+            &default_agent("o1", "a2"),
             &new_operation("p2", OperationKind::Create),
             None,
         )
