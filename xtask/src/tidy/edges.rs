@@ -46,7 +46,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "pika-runtime",
         ],
     ),
-    ("pikahut", &["pika-image", "pika-incus"]),
+    ("pikahut", &["pika-cloud", "pika-image", "pika-incus"]),
     ("xtask", &["pika-image", "pika-incus", "pikahut"]),
 ];
 

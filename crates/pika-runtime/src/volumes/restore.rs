@@ -70,9 +70,13 @@ impl Runtimes {
                 Ok(()) => return Ok(VolumeRestored::Restored),
                 Err(error) if error.kind() == ErrorKind::PreconditionFailed => {}
                 Err(source) => {
-                    return self
-                        .after_failure(&client, pool, volume, token, source)
-                        .await;
+                    let failed = VolumeError::RestoreFailed {
+                        pool: pool.to_owned(),
+                        volume: volume.to_owned(),
+                        snapshot: snapshot.to_owned(),
+                        source,
+                    };
+                    return self.after_failure(&client, token, failed).await;
                 }
             }
         }
@@ -164,20 +168,20 @@ impl Runtimes {
     async fn after_failure(
         &self,
         client: &Client,
-        pool: &str,
-        volume: &str,
         token: &str,
-        source: pika_incus::Error,
+        failed: VolumeError,
     ) -> Result<VolumeRestored, VolumeError> {
-        let error = incus(pool, volume, "restored", source);
+        let VolumeError::RestoreFailed { pool, volume, .. } = &failed else {
+            return Err(failed);
+        };
         let Ok(now) = self.restorable(client, pool, volume).await else {
-            return Err(error);
+            return Err(failed);
         };
         if now.value.config.get(LABEL_RESTORED).map(String::as_str) == Some(token) {
             return Ok(VolumeRestored::Restored);
         }
         unless_running(client, pool, volume, &now.value.used_by).await?;
-        Err(error)
+        Err(failed)
     }
 }
 
