@@ -146,6 +146,12 @@ pub enum VolumeError {
         /// Paths of the running instances.
         used_by: Vec<String>,
     },
+    /// A token that can't be noted.
+    #[error("a restore's token must be a word without spaces, not {token:?}")]
+    InvalidToken {
+        /// The start of it.
+        token: String,
+    },
     /// Incus failed to put a snapshot's content back, and nothing that can be seen stands in the way.
     #[error(
         "volume {volume} in pool {pool} could not be put back to snapshot {snapshot}; try again, and if it stays so see docs/runbooks/stuck-volumes.md"

@@ -4,6 +4,7 @@
 mod faults;
 mod guests;
 mod instances;
+mod killed;
 mod stage;
 mod strays;
 mod volumes;

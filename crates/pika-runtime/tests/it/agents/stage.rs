@@ -9,6 +9,7 @@ use pika_incus::{Client, StateChange};
 use pika_runtime::{
     NewVolume, Runtime, RuntimeConfig, RuntimeId, Runtimes, VolumeEnsured, VolumeRemoved,
 };
+use pikahut::daemon::PrivateIncus;
 use pikahut::fake::{DEFAULT_ALIAS, FakeIncus};
 use pikahut::stack::TestIncus;
 use serde_json::{Value, json};
@@ -45,7 +46,10 @@ pub(super) struct Agent {
 
 impl AgentStage {
     pub(super) async fn real() -> AgentStage {
-        let incus = TestIncus::shared().await;
+        Self::on_real(TestIncus::shared().await).await
+    }
+
+    async fn on_real(incus: TestIncus) -> AgentStage {
         let image = incus.tiny_image().await;
         let (prefix, owner) = (incus.name("ag"), incus.owner());
         let client = incus.client().clone();
@@ -84,6 +88,20 @@ impl AgentStage {
             prefix,
             owner,
             daemon,
+        }
+    }
+
+    /// On a daemon that this test may kill.
+    pub(super) async fn private(name: &str) -> AgentStage {
+        let incus = TestIncus::private(name).await;
+        Self::on_real(incus).await
+    }
+
+    /// The test's own daemon.
+    pub(super) fn daemon(&self) -> &PrivateIncus {
+        match &self.daemon {
+            Daemon::Real(incus) => incus.daemon(),
+            Daemon::Fake(_) => panic!("this test is for a real daemon"),
         }
     }
 

@@ -78,6 +78,14 @@ pub(super) async fn a_snapshot_is_put_back_once(stage: &AgentStage) {
     stage.stop(&agent).await;
     let end = stage.restore(&agent, "s2", "op-2").await.unwrap();
     assert_eq!(end, VolumeRestored::Restored);
+    let late = stage.restore(&agent, "s1", "op-1").await.unwrap();
+    assert_eq!(
+        late,
+        VolumeRestored::AlreadyRestored,
+        "a late request takes nothing back"
+    );
+    let error = stage.restore(&agent, "s1", "op 1").await.unwrap_err();
+    assert!(matches!(error, VolumeError::InvalidToken { .. }), "{error}");
     stage.runtimes.start(&agent.id).await.unwrap();
     assert_eq!(stage.read(&agent).await, "two");
     let remove = async |name: &str| {
