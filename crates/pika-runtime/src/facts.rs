@@ -18,6 +18,7 @@ use tokio::sync::OnceCell;
 
 use crate::host_dirs::host_dirs;
 use crate::runtimes::Runtimes;
+use crate::text::tame;
 
 /// A server that can't be looked at, or lacks what no plan can do without.
 #[derive(Debug, thiserror::Error)]
@@ -372,14 +373,7 @@ async fn virtual_machines_problem(client: &Client, server: &Server) -> Option<St
     let about_drivers = warnings
         .iter()
         .find(|warning| warning.last_message.contains("qemu"));
-    about_drivers.map(|warning| {
-        warning
-            .last_message
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(300)
-            .collect()
-    })
+    about_drivers.map(|warning| tame(&warning.last_message, 300))
 }
 
 /// The profile's root disk: the device's name, and its pool.

@@ -82,9 +82,7 @@ impl OwnedInstance {
                 &instance.name,
                 &instance.project,
             ),
-            generation: get(LABEL_GENERATION)
-                .and_then(|text| text.parse().ok())
-                .unwrap_or_default(),
+            generation: generation_of(&instance.config).unwrap_or_default(),
             power: power_of(instance.status),
             guest_says_ready: instance.status == InstanceStatus::Ready,
             created_at: instance.created_at.clone(),
@@ -133,6 +131,11 @@ impl Runtimes {
         });
         Ok(seen.collect())
     }
+}
+
+/// The generation, where its label can be read.
+pub(crate) fn generation_of(config: &BTreeMap<String, String>) -> Option<u64> {
+    config.get(LABEL_GENERATION)?.parse().ok()
 }
 
 fn looks_like_debris(instance: &Instance) -> bool {

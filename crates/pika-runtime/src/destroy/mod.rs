@@ -14,6 +14,8 @@ use serde::Serialize;
 use self::rounds::Rounds;
 
 use crate::id::RuntimeId;
+use crate::observe::InstanceSeen;
+use crate::owned::generation_of;
 use crate::runtimes::Runtimes;
 
 pub use steps::{DestroyStep, destroy_points, destroy_steps};
@@ -86,6 +88,27 @@ impl Runtimes {
         seen_running: Instant,
     ) -> Result<Destroyed, DestroyError> {
         self.destroy_from(id, Some(seen_running)).await
+    }
+
+    /// As [`Runtimes::destroy`], of one generation of a runtime: where another one has its name by now, this one is gone.
+    /// A worker that was held up can't take away what was made since.
+    ///
+    /// # Errors
+    /// As [`Runtimes::destroy`].
+    pub async fn destroy_generation(
+        &self,
+        id: &RuntimeId,
+        generation: u64,
+    ) -> Result<Destroyed, DestroyError> {
+        match self.look(&self.client(id.project()), id).await {
+            Ok(InstanceSeen::Ours(ours))
+                if generation_of(&ours.instance.config) != Some(generation) =>
+            {
+                Ok(Destroyed::Gone)
+            }
+            // What can't be seen now, or isn't ours, is what a destroy has its own words for.
+            _ => self.destroy(id).await,
+        }
     }
 
     async fn destroy_from(

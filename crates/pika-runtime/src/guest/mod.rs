@@ -18,7 +18,7 @@ use crate::control::ControlError;
 use crate::id::RuntimeId;
 use crate::observe::Power;
 use crate::runtimes::Runtimes;
-use crate::text::chain;
+use crate::text::{chain, tame};
 
 pub use self::mounts::{GuestMount, MountSeen};
 
@@ -241,17 +241,12 @@ fn crash_loop(status: &GuestStatus) -> Option<CrashLoop> {
     {
         return None;
     }
-    let text = |key: &str| details.get(key)?.as_str().map(tame);
+    let text = |key: &str| Some(tame(details.get(key)?.as_str()?, DETAIL_CHARS_MAX));
     Some(CrashLoop {
         unit: text("unit"),
         restarts: details.get("restarts").and_then(serde_json::Value::as_u64),
         result: text("result"),
     })
-}
-
-fn tame(text: &str) -> String {
-    let plain = text.chars().filter(|c| !c.is_control());
-    plain.take(DETAIL_CHARS_MAX).collect()
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::text::tame;
+
 /// Most bytes of a mount table that are read. A guest with more mounts than that is told apart from none.
 pub(super) const MOUNTINFO_BYTES_MAX: usize = 256 * 1024;
 const FIELD_CHARS_MAX: usize = 256;
@@ -99,9 +101,9 @@ fn line(text: &str) -> Option<Line<'_>> {
         parent,
         point: unescape(point),
         mount: GuestMount {
-            root: tame(&unescape(root)),
-            fs_type: tame(fs_type),
-            source: tame(&unescape(source)),
+            root: tame(&unescape(root), FIELD_CHARS_MAX),
+            fs_type: tame(fs_type, FIELD_CHARS_MAX),
+            source: tame(&unescape(source), FIELD_CHARS_MAX),
             read_only,
         },
     })
@@ -114,11 +116,6 @@ fn unescape(text: &str) -> String {
         .iter()
         .fold(text.to_owned(), |text, (from, to)| text.replace(from, to));
     text.replace("\\134", "\\")
-}
-
-fn tame(text: &str) -> String {
-    let plain = text.chars().filter(|c| !c.is_control());
-    plain.take(FIELD_CHARS_MAX).collect()
 }
 
 #[cfg(test)]

@@ -13,11 +13,11 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pika_cloud::Ownership;
 use pika_cloud::labels::{LABEL_CLONED_FROM, LABEL_UNFINISHED};
-use pika_incus::{Client, ErrorKind, OperationStatus, Volume, VolumeCopy};
+use pika_incus::{Client, ErrorKind, Volume, VolumeCopy};
 use serde::Serialize;
 
 use super::error::{incus, wait};
@@ -212,30 +212,16 @@ impl Runtimes {
         pool: &str,
         target: &str,
     ) -> Result<(), VolumeError> {
-        let limit = self.config().timeouts.foreign_operation;
-        let deadline = Instant::now() + limit;
-        let operations = client
-            .operations()
-            .await
-            .map_err(|source| incus(pool, target, "looked at", source))?;
-        let copies = operations.iter().filter(|operation| {
-            operation.description == COPY_OPERATION && operation.status == OperationStatus::Running
-        });
-        for copy in copies {
-            let left = deadline.saturating_duration_since(Instant::now());
-            // How it ends doesn't matter, only that it did: the volume is read again.
-            let ended = client
-                .wait(&copy.id, left.max(Duration::from_secs(1)))
-                .await;
-            if let Err(pika_incus::WaitError::TimedOut { .. }) = ended {
-                return Err(VolumeError::CopyGoesOn {
-                    pool: pool.to_owned(),
-                    volume: target.to_owned(),
-                    waited: limit,
-                });
-            }
-        }
-        Ok(())
+        let ended = self
+            .await_operations_of(client, pool, target, |one| {
+                one.description == COPY_OPERATION
+            })
+            .await?;
+        ended.map_err(|waited| VolumeError::CopyGoesOn {
+            pool: pool.to_owned(),
+            volume: target.to_owned(),
+            waited,
+        })
     }
 
     /// The source, as it was seen `before` or else as it is now.

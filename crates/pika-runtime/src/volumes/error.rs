@@ -146,6 +146,27 @@ pub enum VolumeError {
         /// Paths of the running instances.
         used_by: Vec<String>,
     },
+    /// A token that can't be noted.
+    #[error("a restore's token must be a word without spaces, not {token:?}")]
+    InvalidToken {
+        /// The start of it.
+        token: String,
+    },
+    /// Incus failed to put a snapshot's content back, and nothing that can be seen stands in the way.
+    #[error(
+        "volume {volume} in pool {pool} could not be put back to snapshot {snapshot}; try again, and if it stays so see docs/runbooks/stuck-volumes.md"
+    )]
+    RestoreFailed {
+        /// The pool.
+        pool: String,
+        /// The volume.
+        volume: String,
+        /// The snapshot.
+        snapshot: String,
+        /// What Incus said.
+        #[source]
+        source: pika_incus::Error,
+    },
     /// A volume only grows.
     #[error(
         "volume {volume} in pool {pool} can't shrink to {wanted} bytes (it has {}); give it at least what it has", now.map_or_else(|| "no limit".to_owned(), |now| format!("{now}"))
@@ -208,7 +229,9 @@ impl VolumeError {
     /// Whether Incus itself said no to what was asked of a volume that is ours.
     pub(crate) fn is_refusal(&self) -> bool {
         match self {
-            Self::Incus { source, .. } | Self::Pool { source, .. } => !matches!(
+            Self::Incus { source, .. }
+            | Self::Pool { source, .. }
+            | Self::RestoreFailed { source, .. } => !matches!(
                 source.kind(),
                 ErrorKind::Unreachable | ErrorKind::TimedOut | ErrorKind::ShuttingDown
             ),

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use pika_cloud::labels::{
     LABEL_CLONED_FROM, LABEL_DEADLINE, LABEL_GENERATION, LABEL_GUEST_ROLE, LABEL_INSTANCE_NAME,
-    LABEL_KIND, LABEL_OWNER, LABEL_PREFIX, LABEL_RESTORED, LABEL_RUNTIME_ID, LABEL_TOMBSTONE,
-    LABEL_UNFINISHED, is_ours,
+    LABEL_KIND, LABEL_OWNER, LABEL_PREFIX, LABEL_RUNTIME_ID, LABEL_TOMBSTONE, LABEL_UNFINISHED,
+    is_ours,
 };
 use pika_cloud::{OwnedKind, Ownership};
 use pika_incus::{ErrorKind, Volume};
@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::VolumeError;
 use super::error::incus;
+use super::restore::tokens;
 use super::settings::{SnapshotSchedule, bytes_of};
 use crate::runtimes::Runtimes;
 
@@ -202,7 +203,7 @@ pub(super) fn seen(pool: &str, volume: Volume) -> OwnedVolume {
         deadline: get(LABEL_DEADLINE),
         cloned_from: get(LABEL_CLONED_FROM),
         tombstone: get(LABEL_TOMBSTONE),
-        restored: get(LABEL_RESTORED),
+        restored: tokens(&volume.config).next().map(str::to_owned),
         size_bytes_max: get("size").and_then(|text| bytes_of(&text)),
         snapshots: SnapshotSchedule::of(&volume.config),
         unfinished: volume.config.contains_key(LABEL_UNFINISHED),

@@ -4,15 +4,19 @@
 mod clone;
 mod error;
 mod labels;
+mod leftover;
 mod restore;
 mod settings;
 mod snapshots;
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use pika_cloud::Ownership;
 use pika_cloud::labels::{LABEL_UNFINISHED, is_ours};
-use pika_incus::{Client, ErrorKind, SnapshotExpiry, Tagged, Volume, VolumeContent};
+use pika_incus::{
+    Client, ErrorKind, Operation, OperationStatus, SnapshotExpiry, Tagged, Volume, VolumeContent,
+};
 use serde::Serialize;
 
 use self::error::incus;
@@ -279,6 +283,35 @@ impl Runtimes {
                 Some(_) => Err(incus(pool, volume, "removed", source)),
             },
         }
+    }
+
+    /// Waits for the running operations that these are, for a bounded time in all. An error is how long they were waited for
+    /// in vain.
+    async fn await_operations_of(
+        &self,
+        client: &Client,
+        pool: &str,
+        volume: &str,
+        concerns: impl Fn(&Operation) -> bool,
+    ) -> Result<Result<(), Duration>, VolumeError> {
+        let limit = self.config().timeouts.foreign_operation;
+        let deadline = Instant::now() + limit;
+        let operations = client.operations().await;
+        let operations = operations.map_err(|source| incus(pool, volume, "looked at", source))?;
+        let running = operations
+            .iter()
+            .filter(|one| one.status == OperationStatus::Running && concerns(one));
+        for operation in running {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // How it ends doesn't matter, only that it did: what it worked on is read again.
+            let ended = client
+                .wait(&operation.id, left.max(Duration::from_secs(1)))
+                .await;
+            if let Err(pika_incus::WaitError::TimedOut { .. }) = ended {
+                return Ok(Err(limit));
+            }
+        }
+        Ok(Ok(()))
     }
 
     /// The volume, if it is there and ours.

@@ -17,9 +17,12 @@ use super::VolumeError;
 use super::error::incus;
 use super::snapshots::{ORIGIN_SNAPSHOT, age_order, snapshots};
 use crate::runtimes::Runtimes;
+use crate::text::chain;
 
 /// How often the volume is read again when others change it in between.
 const RESTORE_TRIES: usize = 8;
+/// How many tokens a volume notes. A request that comes so late that its own is forgotten belongs to nobody any more.
+const TOKENS_MAX: usize = 16;
 /// Keys that say how ids in a volume's content are to be read.
 const IDMAP_PREFIX: &str = "volatile.idmap.";
 
@@ -34,11 +37,11 @@ pub enum VolumeRestored {
 }
 
 impl Runtimes {
-    /// Puts the content of a snapshot back into a volume of ours that no running instance uses. Once for each `token`:
-    /// the volume notes the last one.
+    /// Puts the content of a snapshot back into a volume of ours that no running instance uses. Once for each `token`, a
+    /// word without spaces: the volume notes the last few, so that a worker that was held up takes nothing back.
     ///
     /// # Errors
-    /// When the volume or the snapshot is not there, when an instance that uses the volume runs, when the pool could only
+    /// When the token is no word, when the volume or the snapshot is not there, when an instance that uses the volume runs, when the pool could only
     /// do it by giving up later snapshots, or Incus fails.
     pub async fn restore_volume(
         &self,
@@ -48,10 +51,16 @@ impl Runtimes {
         snapshot: &str,
         token: &str,
     ) -> Result<VolumeRestored, VolumeError> {
+        if token.is_empty() || token.contains(char::is_whitespace) {
+            return Err(VolumeError::InvalidToken {
+                token: token.chars().take(64).collect(),
+            });
+        }
         let client = self.client(project);
+        let mut cleared = false;
         for _ in 0..RESTORE_TRIES {
             let found = self.restorable(&client, pool, volume).await?;
-            if found.value.config.get(LABEL_RESTORED).map(String::as_str) == Some(token) {
+            if is_noted(&found.value.config, token) {
                 return Ok(VolumeRestored::AlreadyRestored);
             }
             let there = snapshots(&client, pool, volume).await?;
@@ -70,9 +79,21 @@ impl Runtimes {
                 Ok(()) => return Ok(VolumeRestored::Restored),
                 Err(error) if error.kind() == ErrorKind::PreconditionFailed => {}
                 Err(source) => {
-                    return self
-                        .after_failure(&client, pool, volume, token, source)
-                        .await;
+                    let failed = VolumeError::RestoreFailed {
+                        pool: pool.to_owned(),
+                        volume: volume.to_owned(),
+                        snapshot: snapshot.to_owned(),
+                        source,
+                    };
+                    match self.after_failure(&client, token, failed).await {
+                        Err(failed @ VolumeError::RestoreFailed { .. })
+                            if !cleared && failed.is_refusal() =>
+                        {
+                            self.clear_way(&client, pool, &becomes, failed).await?;
+                            cleared = true;
+                        }
+                        end => return end,
+                    }
                 }
             }
         }
@@ -143,6 +164,28 @@ impl Runtimes {
         })
     }
 
+    /// Removes what a killed daemon may have left in the way of a restore that was refused. The refusal is the answer
+    /// where that is not what stood there.
+    async fn clear_way(
+        &self,
+        client: &Client,
+        pool: &str,
+        volume: &Volume,
+        refused: VolumeError,
+    ) -> Result<(), VolumeError> {
+        if self.driver_of(pool).await? != "btrfs" {
+            return Err(refused);
+        }
+        match self.clear_leftover(client, pool, volume).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                let error = chain(&error);
+                tracing::warn!(volume = volume.name, error, "nothing could be cleared away");
+                Err(refused)
+            }
+        }
+    }
+
     async fn driver_of(&self, pool: &str) -> Result<String, VolumeError> {
         match self.server_cache.pool_driver(pool) {
             Some(driver) => Ok(driver),
@@ -164,20 +207,20 @@ impl Runtimes {
     async fn after_failure(
         &self,
         client: &Client,
-        pool: &str,
-        volume: &str,
         token: &str,
-        source: pika_incus::Error,
+        failed: VolumeError,
     ) -> Result<VolumeRestored, VolumeError> {
-        let error = incus(pool, volume, "restored", source);
-        let Ok(now) = self.restorable(client, pool, volume).await else {
-            return Err(error);
+        let VolumeError::RestoreFailed { pool, volume, .. } = &failed else {
+            return Err(failed);
         };
-        if now.value.config.get(LABEL_RESTORED).map(String::as_str) == Some(token) {
+        let Ok(now) = self.restorable(client, pool, volume).await else {
+            return Err(failed);
+        };
+        if is_noted(&now.value.config, token) {
             return Ok(VolumeRestored::Restored);
         }
         unless_running(client, pool, volume, &now.value.used_by).await?;
-        Err(error)
+        Err(failed)
     }
 }
 
@@ -194,8 +237,20 @@ fn restored_config(now: &Config, of_snapshot: &Config, token: &str) -> Config {
         .chain(back)
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect();
-    config.insert(LABEL_RESTORED.to_owned(), token.to_owned());
+    let noted = tokens(now).take(TOKENS_MAX - 1);
+    let noted: Vec<&str> = std::iter::once(token).chain(noted).collect();
+    config.insert(LABEL_RESTORED.to_owned(), noted.join(" "));
     config
+}
+
+/// Tokens of the restores that a volume notes, the last one first.
+pub(super) fn tokens(config: &Config) -> impl Iterator<Item = &str> {
+    let noted = config.get(LABEL_RESTORED).map_or("", String::as_str);
+    noted.split_whitespace()
+}
+
+fn is_noted(config: &Config, token: &str) -> bool {
+    tokens(config).any(|noted| noted == token)
 }
 
 /// Incus refuses to change content below a running guest.
@@ -277,9 +332,16 @@ mod tests {
             ("user.pika.owner", "me"),
             ("size", "2000"),
             ("volatile.idmap.last", "[]"),
-            ("user.pika.restored", "op-2"),
+            ("user.pika.restored", "op-2 op-1"),
         ]);
         assert_eq!(restored_config(&now, &before, "op-2"), expected);
+        let mut noted = now;
+        for number in 0..40 {
+            noted = restored_config(&noted, &before, &format!("op-{number}"));
+        }
+        assert_eq!(tokens(&noted).count(), TOKENS_MAX);
+        assert!(is_noted(&noted, "op-39") && is_noted(&noted, "op-24"));
+        assert!(!is_noted(&noted, "op-2") && !is_noted(&noted, "op"));
     }
 
     #[test]

@@ -4,11 +4,7 @@
 //! A snapshot is marked once its end was seen, so that what a killed process or daemon left half taken is known when the
 //! same one is asked for again, and is taken anew.
 
-use std::time::{Duration, Instant};
-
-use pika_incus::{
-    Client, ErrorKind, Operation, OperationStatus, SnapshotExpiry, Volume, VolumeSnapshot,
-};
+use pika_incus::{Client, ErrorKind, Operation, SnapshotExpiry, Volume, VolumeSnapshot};
 use serde::Serialize;
 
 use super::error::{incus, wait};
@@ -188,27 +184,14 @@ impl Runtimes {
         pool: &str,
         volume: &str,
     ) -> Result<(), VolumeError> {
-        let limit = self.config().timeouts.foreign_operation;
-        let deadline = Instant::now() + limit;
-        let operations = client
-            .operations()
-            .await
-            .map_err(|source| incus(pool, volume, "looked at", source))?;
-        for operation in operations.iter().filter(|one| takes_snapshot(one, volume)) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            // How it ends doesn't matter, only that it did.
-            let ended = client
-                .wait(&operation.id, left.max(Duration::from_secs(1)))
-                .await;
-            if let Err(pika_incus::WaitError::TimedOut { .. }) = ended {
-                return Err(VolumeError::SnapshotGoesOn {
-                    pool: pool.to_owned(),
-                    volume: volume.to_owned(),
-                    waited: limit,
-                });
-            }
-        }
-        Ok(())
+        let ended = self
+            .await_operations_of(client, pool, volume, |one| takes_snapshot(one, volume))
+            .await?;
+        ended.map_err(|waited| VolumeError::SnapshotGoesOn {
+            pool: pool.to_owned(),
+            volume: volume.to_owned(),
+            waited,
+        })
     }
 }
 
@@ -238,7 +221,6 @@ fn takes_snapshot(operation: &Operation, volume: &str) -> bool {
         path.rsplit('/').next() == Some(volume)
     };
     operation.description == SNAPSHOT_OPERATION
-        && operation.status == OperationStatus::Running
         && operation
             .resources
             .get("storage_volumes")

@@ -154,3 +154,30 @@ pub(crate) async fn hot_config(s: &Subject) {
     );
     s.remove_instance(&name).await;
 }
+
+/// The server picks by labels whose keys hold dots, all of them.
+pub(crate) async fn found_by_label(s: &Subject) {
+    let names = [s.name("a"), s.name("b")];
+    for (name, kind) in names.iter().zip(["one", "other"]) {
+        let mut body = s.body(name, false);
+        body["config"]["user.dotted.kind"] = json!(kind);
+        let made = s.client.create_instance(&body).await.expect("create");
+        made.wait(LIMIT).await.expect("the create ends");
+    }
+    let find = async |expression: String| {
+        let found = s.client.instances(&Filter::matching(expression)).await;
+        let found = found.expect("list");
+        found.into_iter().map(|one| one.name).collect::<Vec<_>>()
+    };
+    let marked = format!("config.user.mark eq {}", s.prefix);
+    let one = find(format!("{marked} and config.user.dotted.kind eq one")).await;
+    assert_eq!(one, names[..1]);
+    let mut all = find(marked.clone()).await;
+    all.sort();
+    assert_eq!(all, names);
+    let none = find(format!("{marked} and config.user.dotted.kind eq neither")).await;
+    assert!(none.is_empty(), "{none:?}");
+    for name in &names {
+        s.remove_instance(name).await;
+    }
+}

@@ -13,11 +13,13 @@ pub(crate) mod storage;
 macro_rules! suite {
     ($subject:path) => {
         $crate::conformance::suite! { $subject;
-            instances::{life, not_started, duplicate_create, delete_of_a_running_one, update_with_an_old_tag, hot_config},
+            instances::{life, not_started, duplicate_create, delete_of_a_running_one, update_with_an_old_tag, hot_config, found_by_label},
             exec::{streams_and_exit_code, signal, standard_input, environment, missing_command, not_running, limits},
             files::{write_and_read, ranges, directories_and_links, missing_paths},
             images::{import_and_alias, alias_switch_is_conditional},
-            storage::{volume_life, snapshots, copy, attached_volume_is_in_use},
+            storage::{
+                volume_life, snapshots, snapshot_expiry, restore, volumes_by_label, copy, attached_volume_is_in_use,
+            },
             objects::{server_facts, profiles, projects, networks_and_pools},
             errors::{unknown_operation, wait_that_times_out, invalid_names_send_nothing},
             events::{lifecycle},

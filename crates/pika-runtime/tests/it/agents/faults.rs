@@ -7,7 +7,7 @@ use pika_cloud::OwnedKind;
 use pika_runtime::{Power, SnapshotExpiry, VolumeRestored};
 use pikahut::fake::{Fault, STEPS, When};
 
-use super::stage::{Agent, AgentStage, POOL, PROJECT};
+use super::stage::{Agent, AgentStage, PROJECT};
 
 const DOWN_FOR: Duration = Duration::from_millis(5);
 
@@ -40,9 +40,10 @@ async fn set(change: Change) -> (AgentStage, Agent) {
         stage.ensure(&agent, 1).await;
         stage.write(&agent, "one").await;
         let never = SnapshotExpiry::Never;
-        let taken = stage
-            .runtimes
-            .snapshot_volume(PROJECT, POOL, &agent.volume, "s1", &never);
+        let taken =
+            stage
+                .runtimes
+                .snapshot_volume(PROJECT, &stage.pool, &agent.volume, "s1", &never);
         taken.await.unwrap();
         stage.write(&agent, "two").await;
         if !matches!(change, Change::Restart | Change::Snapshot) {
@@ -71,21 +72,21 @@ async fn carry_out(change: Change, stage: &AgentStage, agent: &Agent) -> bool {
                 with_origin: true,
             };
             runtimes
-                .ensure_new_volume(PROJECT, POOL, &new)
+                .ensure_new_volume(PROJECT, &stage.pool, &new)
                 .await
                 .is_ok()
         }
         Change::Snapshot => {
             let never = SnapshotExpiry::Never;
-            let taken = runtimes.snapshot_volume(PROJECT, POOL, volume, "s2", &never);
+            let taken = runtimes.snapshot_volume(PROJECT, &stage.pool, volume, "s2", &never);
             taken.await.is_ok()
         }
         Change::Restore => {
-            let restored = runtimes.restore_volume(PROJECT, POOL, volume, "s1", "op");
+            let restored = runtimes.restore_volume(PROJECT, &stage.pool, volume, "s1", "op");
             restored.await.is_ok()
         }
         Change::Empty => {
-            let emptied = runtimes.empty_volume(PROJECT, POOL, volume, "op");
+            let emptied = runtimes.empty_volume(PROJECT, &stage.pool, volume, "op");
             emptied.await.is_ok()
         }
         Change::Start => runtimes.start(&agent.id).await.is_ok(),
@@ -97,7 +98,9 @@ async fn carry_out(change: Change, stage: &AgentStage, agent: &Agent) -> bool {
 }
 
 async fn assert_done(change: Change, stage: &AgentStage, agent: &Agent, after: &str) {
-    let listed = stage.runtimes.list_snapshots(PROJECT, POOL, &agent.volume);
+    let listed = stage
+        .runtimes
+        .list_snapshots(PROJECT, &stage.pool, &agent.volume);
     let snapshots = listed.await.unwrap();
     assert!(
         snapshots.iter().all(|one| one.seen_complete),
@@ -106,7 +109,7 @@ async fn assert_done(change: Change, stage: &AgentStage, agent: &Agent, after: &
     let whole = {
         let world = stage.as_fake().unwrap().world();
         let key = (PROJECT.to_owned(), agent.volume.clone());
-        let volume = &world.pools[POOL].volumes[&key];
+        let volume = &world.pools[&stage.pool].volumes[&key];
         volume.snapshots.values().all(|snapshot| snapshot.whole)
     };
     assert!(whole, "{after}: a snapshot is half there");
@@ -122,7 +125,7 @@ async fn assert_done(change: Change, stage: &AgentStage, agent: &Agent, after: &
     assert_eq!(stage.read(agent).await, content, "{after}");
     let volumes = stage
         .runtimes
-        .owned_volumes(PROJECT, POOL, OwnedKind::Agent);
+        .owned_volumes(PROJECT, &stage.pool, OwnedKind::Agent);
     let volumes = volumes.await.unwrap();
     assert!(volumes.iter().all(|volume| !volume.unfinished), "{after}");
     if matches!(change, Change::Start | Change::Restart) {
@@ -220,9 +223,10 @@ async fn a_restore_whose_answer_was_lost_is_not_done_twice() {
     fake.faults()
         .inject(When::request("PUT", path), Fault::LoseResponse);
     let restore = async || {
-        let restored = stage
-            .runtimes
-            .restore_volume(PROJECT, POOL, &agent.volume, "s1", "op");
+        let restored =
+            stage
+                .runtimes
+                .restore_volume(PROJECT, &stage.pool, &agent.volume, "s1", "op");
         restored.await.unwrap()
     };
     assert_eq!(restore().await, VolumeRestored::Restored);
@@ -235,18 +239,21 @@ async fn a_restore_whose_answer_was_lost_is_not_done_twice() {
 #[tokio::test]
 async fn a_pool_that_would_give_up_later_snapshots_is_refused() {
     let (stage, agent) = set(Change::Snapshot).await;
-    let take =
-        stage
-            .runtimes
-            .snapshot_volume(PROJECT, POOL, &agent.volume, "s2", &SnapshotExpiry::Never);
+    let take = stage.runtimes.snapshot_volume(
+        PROJECT,
+        &stage.pool,
+        &agent.volume,
+        "s2",
+        &SnapshotExpiry::Never,
+    );
     take.await.unwrap();
     stage.stop(&agent).await;
     let fake = stage.as_fake().unwrap();
-    fake.world().pools.get_mut(POOL).unwrap().driver = "zfs".to_owned();
+    fake.world().pools.get_mut(&stage.pool).unwrap().driver = "zfs".to_owned();
     // What is known of the pool from before does not count.
     let fresh = pika_runtime::Runtimes::new(stage.client.clone(), stage.runtimes.config().clone());
     let restore = async |snapshot: &str| {
-        let restored = fresh.restore_volume(PROJECT, POOL, &agent.volume, snapshot, "op");
+        let restored = fresh.restore_volume(PROJECT, &stage.pool, &agent.volume, snapshot, "op");
         restored.await
     };
     let error = restore("s1").await.unwrap_err();
@@ -284,7 +291,7 @@ async fn ten_thousand_agents_are_one_request() {
                     "state",
                     &[
                         ("type", "disk"),
-                        ("pool", POOL),
+                        ("pool", &stage.pool),
                         ("source", &volume),
                         ("path", "/mnt/pika-state"),
                     ],

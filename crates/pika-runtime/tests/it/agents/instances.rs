@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pika_cloud::OwnedKind;
-use pika_runtime::{ControlError, EnsureError, GuestEnd, Power, RuntimeId, WakeUps};
+use pika_runtime::{ControlError, Destroyed, EnsureError, GuestEnd, Power, RuntimeId, WakeUps};
 use serde_json::json;
 
 use super::stage::{AgentStage, PROJECT, STATE};
@@ -210,5 +210,14 @@ pub(super) async fn a_generation_is_replaced_on_the_same_volume(stage: &AgentSta
     assert!(seen[0].volume_device(&agent.volume).is_some());
     let error = stage.runtimes.ensure(&plan, &stage.ownership(1)).await;
     assert_eq!(error.unwrap_err().other_generation(), Some(2));
+    // A worker of the first generation that was held up takes nothing away.
+    let destroy = async |generation: u64| {
+        let end = stage.runtimes.destroy_generation(&agent.id, generation);
+        end.await.unwrap()
+    };
+    assert_eq!(destroy(1).await, Destroyed::Gone);
+    assert_eq!(stage.read(&agent).await, "kept", "it runs");
+    assert_eq!(destroy(2).await, Destroyed::Destroyed);
+    assert_eq!(destroy(2).await, Destroyed::Gone);
     stage.remove(&agent).await;
 }

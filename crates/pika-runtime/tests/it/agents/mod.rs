@@ -1,8 +1,10 @@
 //! What managed agents need of the runtime: one suite on a real daemon and on the fake, and faults on the fake.
+//! What depends on the kind of pool is tested on plain directories too.
 
 mod faults;
 mod guests;
 mod instances;
+mod killed;
 mod stage;
 mod strays;
 mod volumes;
@@ -46,4 +48,10 @@ mod on_the_fake {
 
 mod on_a_real_daemon {
     super::suite!(crate::agents::stage::AgentStage::real);
+}
+
+mod on_plain_directories {
+    super::suite!(crate::agents::stage::AgentStage::real_on_dir;
+        volumes::{a_snapshot_is_put_back_once, a_running_guest_is_in_the_way, a_volume_is_emptied_and_keeps_its_snapshots},
+    );
 }

@@ -9,13 +9,13 @@ use pika_incus::{Client, StateChange};
 use pika_runtime::{
     NewVolume, Runtime, RuntimeConfig, RuntimeId, Runtimes, VolumeEnsured, VolumeRemoved,
 };
+use pikahut::daemon::PrivateIncus;
 use pikahut::fake::{DEFAULT_ALIAS, FakeIncus};
 use pikahut::stack::TestIncus;
 use serde_json::{Value, json};
 
 use crate::support::LIMIT;
 
-pub(super) const POOL: &str = "default";
 pub(super) const PROJECT: &str = "default";
 /// Where an agent's volume is in its guest.
 pub(super) const STATE: &str = "/mnt/pika-state";
@@ -24,6 +24,8 @@ const STATUS_DIR: &str = "/run/pika-cloud";
 pub(super) struct AgentStage {
     pub(super) runtimes: Runtimes,
     pub(super) client: Client,
+    /// The pool that everything is in.
+    pub(super) pool: String,
     image: String,
     prefix: String,
     owner: String,
@@ -44,7 +46,10 @@ pub(super) struct Agent {
 
 impl AgentStage {
     pub(super) async fn real() -> AgentStage {
-        let incus = TestIncus::shared().await;
+        Self::on_real(TestIncus::shared().await).await
+    }
+
+    async fn on_real(incus: TestIncus) -> AgentStage {
         let image = incus.tiny_image().await;
         let (prefix, owner) = (incus.name("ag"), incus.owner());
         let client = incus.client().clone();
@@ -78,11 +83,37 @@ impl AgentStage {
         AgentStage {
             runtimes: Runtimes::new(client.clone(), config),
             client,
+            pool: "default".to_owned(),
             image,
             prefix,
             owner,
             daemon,
         }
+    }
+
+    /// On a daemon that this test may kill.
+    pub(super) async fn private(name: &str) -> AgentStage {
+        let incus = TestIncus::private(name).await;
+        Self::on_real(incus).await
+    }
+
+    /// The test's own daemon.
+    pub(super) fn daemon(&self) -> &PrivateIncus {
+        match &self.daemon {
+            Daemon::Real(incus) => incus.daemon(),
+            Daemon::Fake(_) => panic!("this test is for a real daemon"),
+        }
+    }
+
+    /// On a pool of plain directories, where Incus copies each byte.
+    pub(super) async fn real_on_dir() -> AgentStage {
+        let mut stage = Self::real().await;
+        let pool = stage.name("dir");
+        let plain = BTreeMap::new();
+        let made = stage.client.create_pool(&pool, "dir", &plain).await;
+        made.unwrap();
+        stage.pool = pool;
+        stage
     }
 
     /// The fake; nothing on a real daemon.
@@ -122,7 +153,7 @@ impl AgentStage {
             "identity": { "runtime_id": agent.id.runtime_id(), "instance_name": agent.id.instance_name() },
             "incus": {
                 "project": PROJECT, "profile": "default", "image_alias": self.image,
-                "instance_type": "container",
+                "instance_type": "container", "storage_pool": self.pool,
             },
             "policies": { "restart_policy": "always" },
             "labels": { "tenant": "t1" },
@@ -149,7 +180,10 @@ impl AgentStage {
             snapshots: None,
             with_origin: true,
         };
-        let made = self.runtimes.ensure_new_volume(PROJECT, POOL, &new).await;
+        let made = self
+            .runtimes
+            .ensure_new_volume(PROJECT, &self.pool, &new)
+            .await;
         made.unwrap()
     }
 
@@ -185,7 +219,7 @@ impl AgentStage {
             None => drop(self.sh(agent, &format!("echo {text} >{STATE}/file")).await),
             Some(fake) => {
                 let mut world = fake.world();
-                let pool = world.pools.get_mut(POOL).unwrap();
+                let pool = world.pools.get_mut(&self.pool).unwrap();
                 let key = (PROJECT.to_owned(), agent.volume.clone());
                 pool.volumes.get_mut(&key).unwrap().content = text.into();
             }
@@ -202,7 +236,7 @@ impl AgentStage {
             Some(fake) => {
                 let world = fake.world();
                 let key = (PROJECT.to_owned(), agent.volume.clone());
-                let content = &world.pools[POOL].volumes[&key].content;
+                let content = &world.pools[&self.pool].volumes[&key].content;
                 String::from_utf8_lossy(content).into_owned()
             }
         }
@@ -244,7 +278,7 @@ impl AgentStage {
         assert!(end.is_absent(), "{end:?}");
         let removed = self
             .runtimes
-            .remove_volume(PROJECT, POOL, &agent.volume)
+            .remove_volume(PROJECT, &self.pool, &agent.volume)
             .await;
         let removed = removed.unwrap();
         assert!(
@@ -285,10 +319,31 @@ impl AgentStage {
         format!("{}-{what}", self.prefix)
     }
 
+    /// An image that was unpacked into the pool is in the way.
+    async fn remove_pool(&self) {
+        crate::support::until("the pool is free", || async {
+            match self.client.delete_pool(&self.pool).await {
+                Ok(()) => true,
+                Err(error) => {
+                    let used = self.client.pool(&self.pool).await.unwrap().value.used_by;
+                    let images = |path: &String| path.starts_with("/1.0/images/");
+                    assert!(used.iter().all(images), "{error}: {used:?}");
+                    false
+                }
+            }
+        })
+        .await;
+    }
+
     /// Ends the test: nothing of it may be left.
     pub(super) async fn finish(self) {
         match &self.daemon {
-            Daemon::Real(incus) => incus.assert_nothing_left().await,
+            Daemon::Real(incus) => {
+                if self.pool != "default" {
+                    self.remove_pool().await;
+                }
+                incus.assert_nothing_left().await;
+            }
             Daemon::Fake(fake) => {
                 let world = fake.world();
                 assert_eq!((world.instance_count(), world.volume_count()), (0, 0));

@@ -7,7 +7,7 @@ use pika_cloud::OwnedKind;
 use pika_runtime::{Destroyed, LabelChange, LeaseChange, VolumeRemoved};
 use serde_json::json;
 
-use super::stage::{AgentStage, POOL, PROJECT};
+use super::stage::{AgentStage, PROJECT};
 
 pub(super) async fn strays_are_shown_and_reaped(stage: &AgentStage) {
     let known = stage.running("known").await;
@@ -55,7 +55,7 @@ pub(super) async fn strays_are_shown_and_reaped(stage: &AgentStage) {
     };
     let buried = stage
         .runtimes
-        .relabel_volume(PROJECT, POOL, &stray.volume, |_| Some(until.clone()));
+        .relabel_volume(PROJECT, &stage.pool, &stray.volume, |_| Some(until.clone()));
     buried.await.unwrap();
     assert_eq!(reap(Timestamp::now()).await.unwrap(), None);
     assert_eq!(reap(later).await.unwrap(), Some(VolumeRemoved::Removed));

@@ -6,13 +6,13 @@ use pika_runtime::{
     SnapshotSchedule, VolumeChanged, VolumeEnsured, VolumeError, VolumeRemoved, VolumeRestored,
 };
 
-use super::stage::{Agent, AgentStage, POOL, PROJECT};
+use super::stage::{Agent, AgentStage, PROJECT};
 
 impl AgentStage {
     async fn snapshot(&self, agent: &Agent, name: &str) -> VolumeEnsured {
         let never = SnapshotExpiry::Never;
         self.runtimes
-            .snapshot_volume(PROJECT, POOL, &agent.volume, name, &never)
+            .snapshot_volume(PROJECT, &self.pool, &agent.volume, name, &never)
             .await
             .unwrap()
     }
@@ -24,14 +24,14 @@ impl AgentStage {
         token: &str,
     ) -> Result<VolumeRestored, VolumeError> {
         self.runtimes
-            .restore_volume(PROJECT, POOL, &agent.volume, snapshot, token)
+            .restore_volume(PROJECT, &self.pool, &agent.volume, snapshot, token)
             .await
     }
 
     async fn snapshot_names(&self, agent: &Agent) -> Vec<String> {
         let listed = self
             .runtimes
-            .list_snapshots(PROJECT, POOL, &agent.volume)
+            .list_snapshots(PROJECT, &self.pool, &agent.volume)
             .await;
         let listed = listed.unwrap();
         listed.into_iter().map(|found| found.name).collect()
@@ -39,7 +39,7 @@ impl AgentStage {
 
     async fn volume(&self, agent: &Agent) -> OwnedVolume {
         let kind = pika_cloud::OwnedKind::Agent;
-        let listed = self.runtimes.owned_volumes(PROJECT, POOL, kind).await;
+        let listed = self.runtimes.owned_volumes(PROJECT, &self.pool, kind).await;
         let mut listed = listed.unwrap();
         listed.retain(|found| found.name == agent.volume);
         listed.pop().expect("the volume is there")
@@ -78,12 +78,20 @@ pub(super) async fn a_snapshot_is_put_back_once(stage: &AgentStage) {
     stage.stop(&agent).await;
     let end = stage.restore(&agent, "s2", "op-2").await.unwrap();
     assert_eq!(end, VolumeRestored::Restored);
+    let late = stage.restore(&agent, "s1", "op-1").await.unwrap();
+    assert_eq!(
+        late,
+        VolumeRestored::AlreadyRestored,
+        "a late request takes nothing back"
+    );
+    let error = stage.restore(&agent, "s1", "op 1").await.unwrap_err();
+    assert!(matches!(error, VolumeError::InvalidToken { .. }), "{error}");
     stage.runtimes.start(&agent.id).await.unwrap();
     assert_eq!(stage.read(&agent).await, "two");
     let remove = async |name: &str| {
         let removed = stage
             .runtimes
-            .remove_snapshot(PROJECT, POOL, &agent.volume, name);
+            .remove_snapshot(PROJECT, &stage.pool, &agent.volume, name);
         removed.await
     };
     assert_eq!(remove("s1").await.unwrap(), SnapshotRemoved::Removed);
@@ -128,7 +136,7 @@ pub(super) async fn a_volume_is_emptied_and_keeps_its_snapshots(stage: &AgentSta
     let empty = async |token: &str| {
         let emptied = stage
             .runtimes
-            .empty_volume(PROJECT, POOL, &agent.volume, token);
+            .empty_volume(PROJECT, &stage.pool, &agent.volume, token);
         emptied.await.unwrap()
     };
     assert_eq!(empty("op-1").await, VolumeRestored::Restored);
@@ -156,14 +164,15 @@ pub(super) async fn snapshots_expire_as_asked(stage: &AgentStage) {
     };
     let set = stage
         .runtimes
-        .set_snapshot_schedule(PROJECT, POOL, &agent.volume, &schedule)
+        .set_snapshot_schedule(PROJECT, &stage.pool, &agent.volume, &schedule)
         .await;
     assert_eq!(set.unwrap(), VolumeChanged::Changed);
     let at = "2031-02-03T04:05:06Z";
     let take = async |name: &str, expiry: SnapshotExpiry| {
-        let taken = stage
-            .runtimes
-            .snapshot_volume(PROJECT, POOL, &agent.volume, name, &expiry);
+        let taken =
+            stage
+                .runtimes
+                .snapshot_volume(PROJECT, &stage.pool, &agent.volume, name, &expiry);
         taken.await
     };
     take("a", SnapshotExpiry::At(at.to_owned())).await.unwrap();
@@ -178,7 +187,7 @@ pub(super) async fn snapshots_expire_as_asked(stage: &AgentStage) {
     );
     let listed = stage
         .runtimes
-        .list_snapshots(PROJECT, POOL, &agent.volume)
+        .list_snapshots(PROJECT, &stage.pool, &agent.volume)
         .await;
     let listed = listed.unwrap();
     let [origin, a, b, c] = &listed[..] else {
@@ -201,7 +210,7 @@ pub(super) async fn size_and_schedule_change(stage: &AgentStage) {
     let resize = async |bytes: u64| {
         let resized = stage
             .runtimes
-            .resize_volume(PROJECT, POOL, &agent.volume, bytes);
+            .resize_volume(PROJECT, &stage.pool, &agent.volume, bytes);
         resized.await
     };
     assert_eq!(resize(96 << 20).await.unwrap(), VolumeChanged::Changed);
@@ -212,9 +221,10 @@ pub(super) async fn size_and_schedule_change(stage: &AgentStage) {
         "{error}"
     );
     let set = async |schedule: &SnapshotSchedule| {
-        let set = stage
-            .runtimes
-            .set_snapshot_schedule(PROJECT, POOL, &agent.volume, schedule);
+        let set =
+            stage
+                .runtimes
+                .set_snapshot_schedule(PROJECT, &stage.pool, &agent.volume, schedule);
         set.await
     };
     let daily = SnapshotSchedule {
@@ -254,7 +264,7 @@ pub(super) async fn a_tombstone_is_set_and_the_volume_purged(stage: &AgentStage)
         let decide = |_: &OwnedVolume| Some(change.clone());
         let relabelled = stage
             .runtimes
-            .relabel_volume(PROJECT, POOL, &agent.volume, decide);
+            .relabel_volume(PROJECT, &stage.pool, &agent.volume, decide);
         relabelled.await.unwrap()
     };
     let at = "2030-01-01T00:00:00Z";
@@ -267,7 +277,9 @@ pub(super) async fn a_tombstone_is_set_and_the_volume_purged(stage: &AgentStage)
     stage.ensure(&agent, 2).await;
     assert_eq!(stage.read(&agent).await, "last words");
     let purge = async || {
-        let removed = stage.runtimes.remove_volume(PROJECT, POOL, &agent.volume);
+        let removed = stage
+            .runtimes
+            .remove_volume(PROJECT, &stage.pool, &agent.volume);
         removed.await.unwrap()
     };
     assert!(matches!(purge().await, VolumeRemoved::InUse { .. }));
@@ -286,7 +298,7 @@ pub(super) async fn what_is_not_ours_stays(stage: &AgentStage) {
     let kind = VolumeContent::Filesystem;
     stage
         .client
-        .create_volume(POOL, &name, kind, &config)
+        .create_volume(&stage.pool, &name, kind, &config)
         .await
         .unwrap();
     let theirs = Agent {
@@ -299,32 +311,32 @@ pub(super) async fn what_is_not_ours_stays(stage: &AgentStage) {
     let volume = name.as_str();
     let errors = [
         runtimes
-            .list_snapshots(PROJECT, POOL, volume)
+            .list_snapshots(PROJECT, &stage.pool, volume)
             .await
             .map(drop),
         runtimes
-            .snapshot_volume(PROJECT, POOL, volume, "s", &never)
+            .snapshot_volume(PROJECT, &stage.pool, volume, "s", &never)
             .await
             .map(drop),
         runtimes
-            .remove_snapshot(PROJECT, POOL, volume, "s")
+            .remove_snapshot(PROJECT, &stage.pool, volume, "s")
             .await
             .map(drop),
         stage.restore(&theirs, "s", "op").await.map(drop),
         runtimes
-            .empty_volume(PROJECT, POOL, volume, "op")
+            .empty_volume(PROJECT, &stage.pool, volume, "op")
             .await
             .map(drop),
         runtimes
-            .resize_volume(PROJECT, POOL, volume, 32 << 20)
+            .resize_volume(PROJECT, &stage.pool, volume, 32 << 20)
             .await
             .map(drop),
         runtimes
-            .set_snapshot_schedule(PROJECT, POOL, volume, &schedule)
+            .set_snapshot_schedule(PROJECT, &stage.pool, volume, &schedule)
             .await
             .map(drop),
         runtimes
-            .remove_volume(PROJECT, POOL, volume)
+            .remove_volume(PROJECT, &stage.pool, volume)
             .await
             .map(drop),
     ];
@@ -334,9 +346,17 @@ pub(super) async fn what_is_not_ours_stays(stage: &AgentStage) {
             "{error:?}"
         );
     }
-    let now = stage.client.volume(POOL, &name).await.unwrap().value;
+    let now = stage.client.volume(&stage.pool, &name).await.unwrap().value;
     assert_eq!(now.config, config);
-    let snapshots = stage.client.volume_snapshots(POOL, &name).await.unwrap();
+    let snapshots = stage
+        .client
+        .volume_snapshots(&stage.pool, &name)
+        .await
+        .unwrap();
     assert!(snapshots.is_empty());
-    stage.client.delete_volume(POOL, &name).await.unwrap();
+    stage
+        .client
+        .delete_volume(&stage.pool, &name)
+        .await
+        .unwrap();
 }
