@@ -174,19 +174,26 @@ impl AgentProvisionRequest {
 /// With the reason, for whoever sent it.
 pub fn read_document<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, String> {
     let document: Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-    if has_array(&document) {
+    if has(&document, &|value| value.is_array()) {
         return Err("there is an array where an object or a value belongs".to_owned());
+    }
+    // Not every database takes it in a text.
+    if has(&document, &|value| {
+        value.as_str().is_some_and(|text| text.contains('\0'))
+    }) {
+        return Err("there is a NUL character in a text".to_owned());
     }
     // Read again as text: the reason then has a line and a column.
     serde_json::from_slice(body).map_err(|error| error.to_string())
 }
 
-fn has_array(value: &Value) -> bool {
-    match value {
-        Value::Array(_) => true,
-        Value::Object(fields) => fields.values().any(has_array),
-        _ => false,
-    }
+/// Whether a value or one inside it is such a one.
+fn has(value: &Value, such: &dyn Fn(&Value) -> bool) -> bool {
+    such(value)
+        || match value {
+            Value::Object(fields) => fields.values().any(|field| has(field, such)),
+            _ => false,
+        }
 }
 
 impl IncusProvisionParams {

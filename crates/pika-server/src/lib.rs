@@ -38,3 +38,12 @@ pub use work::{StepSide, WorkHook};
 pub fn openapi() -> serde_json::Value {
     http::document()
 }
+
+/// The names of the steps of a kind of operation, in order.
+#[must_use]
+pub fn operation_steps(kind: pika_managed_agent_contract::OperationKind) -> Vec<&'static str> {
+    work::steps_of(kind)
+        .iter()
+        .map(|step| step.as_str())
+        .collect()
+}

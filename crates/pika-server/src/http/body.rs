@@ -125,6 +125,10 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Params<T>, ApiError> {
+        // No text of ours has it, and not every database takes it.
+        if parts.uri.query().is_some_and(|query| query.contains("%00")) {
+            return Err(ApiError::invalid("the query must not contain NUL"));
+        }
         Query::try_from_uri(&parts.uri)
             .map(|Query(found)| Params(found))
             .map_err(|rejection| {

@@ -26,6 +26,8 @@ use tokio_util::task::TaskTracker;
 use crate::app::App;
 use crate::trouble::chain;
 
+pub(crate) use plan::steps_of;
+
 /// How long there is no work before it is looked for again, when nothing wakes the worker before.
 const IDLE: Duration = Duration::from_millis(500);
 /// Rest after the database failed.

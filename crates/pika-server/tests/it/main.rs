@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test may fail the test")]
 
 mod api;
+mod crash;
 mod life;
 mod support;

@@ -147,6 +147,11 @@ impl Api {
         }
     }
 
+    /// The same caller on another server.
+    pub(crate) fn on(&self, server: &Server) -> Api {
+        Api::new(server, &self.token)
+    }
+
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.base));
         if self.token.is_empty() {

@@ -39,8 +39,8 @@ const EXACT: [&str; 13] = [
     "interactive",
 ];
 
-/// Values of an operation that may have moved on between the request and the answer.
-const MOVING: [&str; 2] = ["status", "status_code"];
+/// Values of an operation that may have moved on, or failed already, between the request and the answer.
+const MOVING: [&str; 3] = ["status", "status_code", "err"];
 
 /// Compares what was recorded with what came; `moving` says that the answer shows an operation under way.
 pub(super) fn compare(
