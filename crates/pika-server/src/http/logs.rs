@@ -17,6 +17,8 @@ use super::error::ApiError;
 use crate::fleet::runtime_id;
 use crate::trouble::Trouble;
 
+/// Whose lines: the service, and who tells how it is.
+const UNITS: [&str; 2] = ["pika-agent.service", "pika-agent-lifecycle.service"];
 /// Lines unless the request says otherwise, and at most.
 const LINES_DEFAULT: u32 = 200;
 const LINES_MAX: u32 = 10_000;
@@ -46,13 +48,17 @@ pub(super) async fn get(
     let agent = find(&shared, &caller, &id).await?;
     let runtimes = shared.app.fleet.runtimes_of(&agent)?;
     let lines = lines.to_string();
-    let mut request = ExecRequest::new([
+    let mut command = vec![
         "journalctl",
         "--no-pager",
         "--output=short-iso",
         "--lines",
         &lines,
-    ]);
+    ];
+    for unit in UNITS {
+        command.extend(["--unit", unit]);
+    }
+    let mut request = ExecRequest::new(command);
     request.cwd = Some("/".to_owned());
     let limits = CaptureLimits {
         stdout_max: LOG_BYTES_MAX,

@@ -5,4 +5,6 @@
 mod api;
 mod crash;
 mod life;
+mod real;
 mod support;
+mod together;
