@@ -2,7 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test may fail the test")]
 
+mod alerts;
 mod api;
+mod config;
 mod crash;
 mod life;
+mod metrics;
+mod signed;
 mod support;
