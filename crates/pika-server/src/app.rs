@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::fleet::Fleet;
+use crate::metrics::Metrics;
 use crate::reconcile::Strays;
 use crate::work::WorkHook;
 
@@ -22,6 +23,8 @@ pub(crate) struct App {
     pub(crate) fleet: Fleet,
     pub(crate) clock: Clock,
     pub(crate) signals: Signals,
+    /// What is counted and timed.
+    pub(crate) metrics: Metrics,
     /// What the last look found that belongs to nobody.
     pub(crate) strays: Strays,
     /// Told before and after each step; tests stop the server there.

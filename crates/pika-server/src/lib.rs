@@ -16,6 +16,7 @@ mod clock;
 mod config;
 mod fleet;
 mod http;
+mod metrics;
 mod observe;
 mod pages;
 mod reconcile;

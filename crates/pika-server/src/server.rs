@@ -16,6 +16,7 @@ use crate::app::{App, Signals};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::fleet::Fleet;
+use crate::metrics::Metrics;
 use crate::secret::{NoRandomness, Secret, new_id};
 use crate::work::WorkHook;
 use crate::{http, reconcile, work};
@@ -50,6 +51,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    metrics_address: Option<SocketAddr>,
     first_token: Option<Secret>,
     app: Arc<App>,
     tasks: Vec<(&'static str, JoinHandle<()>)>,
@@ -81,32 +83,41 @@ impl Server {
     pub async fn start(config: Config, options: StartOptions) -> Result<Server, StartError> {
         let store = Store::open(&config.database).await?;
         let first_token = first_token(&store, &config, &options.clock).await?;
-        let listener = TcpListener::bind(config.listen)
-            .await
-            .and_then(|listener| listener.local_addr().map(|address| (listener, address)));
-        let (listener, address) = listener.map_err(|source| StartError::Listen {
-            address: config.listen,
-            source,
-        })?;
+        let (listener, address) = listen(config.listen).await?;
+        let metrics_listener = match config.metrics_listen {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
+        let metrics_address = metrics_listener.as_ref().map(|(_, address)| *address);
         let app = Arc::new(App {
             fleet: Fleet::new(&config),
             store,
             clock: options.clock,
             signals: Signals::default(),
+            metrics: Metrics::default(),
             strays: reconcile::Strays::default(),
             hook: options.hook,
             ending: CancellationToken::new(),
             name: new_id("server"),
             config,
         });
-        let tasks = vec![
-            ("http", tokio::spawn(serve(Arc::clone(&app), listener))),
+        let mut tasks = vec![
+            (
+                "http",
+                tokio::spawn(serve(Arc::clone(&app), listener, http::router(&app))),
+            ),
             ("work", tokio::spawn(work::run(Arc::clone(&app)))),
             ("reconcile", tokio::spawn(reconcile::run(Arc::clone(&app)))),
         ];
+        if let Some((listener, _)) = metrics_listener {
+            let router = http::router_of_metrics(&app);
+            let serving = tokio::spawn(serve(Arc::clone(&app), listener, router));
+            tasks.push(("metrics", serving));
+        }
         tracing::info!(%address, name = app.name, "started");
         Ok(Server {
             address,
+            metrics_address,
             first_token,
             app,
             tasks,
@@ -117,6 +128,12 @@ impl Server {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it shows its figures to whoever asks, if it does.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
     }
 
     /// The operator's first token, if this start made it. It can't be had again.
@@ -151,8 +168,15 @@ impl Server {
     }
 }
 
-async fn serve(app: Arc<App>, listener: TcpListener) {
-    let service = http::router(&app).into_make_service_with_connect_info::<SocketAddr>();
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let listener = TcpListener::bind(address)
+        .await
+        .and_then(|listener| listener.local_addr().map(|address| (listener, address)));
+    listener.map_err(|source| StartError::Listen { address, source })
+}
+
+async fn serve(app: Arc<App>, listener: TcpListener, router: axum::Router) {
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
     let ending = app.ending.clone();
     let served = axum::serve(listener, service)
         .with_graceful_shutdown(async move { ending.cancelled().await })

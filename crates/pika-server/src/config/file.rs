@@ -18,6 +18,14 @@ use super::{Config, DEFAULT_QUOTAS, DEFAULT_SIZES, LocalIncus, SnapshotPlan, Tim
 pub const VARIABLES: &[(&str, &str)] = &[
     ("PIKA_SERVER_CONFIG", "path of the configuration file"),
     ("PIKA_SERVER_LISTEN", "address and port to listen on"),
+    (
+        "PIKA_SERVER_METRICS_LISTEN",
+        "address and port where figures are shown to whoever asks",
+    ),
+    (
+        "PIKA_SERVER_EXTERNAL_URL",
+        "how the outside calls the server",
+    ),
     ("PIKA_SERVER_DATABASE", "address of the database"),
     ("PIKA_INCUS_SOCKET", "Unix socket of the local Incus"),
     (
@@ -87,6 +95,10 @@ struct File {
 #[serde(default, deny_unknown_fields)]
 struct ServerTable {
     listen: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics_listen: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    external_url: Option<String>,
     database: Option<String>,
     operations_at_once: Option<usize>,
     requests_per_second: Option<u32>,
@@ -181,6 +193,8 @@ impl Config {
         let file = File {
             server: ServerTable {
                 listen: Some(self.listen.to_string()),
+                metrics_listen: self.metrics_listen.map(|address| address.to_string()),
+                external_url: self.external_url.clone(),
                 database: Some(pika_store::without_password(&self.database)),
                 operations_at_once: Some(self.operations_at_once),
                 requests_per_second: Some(self.requests_per_second),
@@ -248,11 +262,15 @@ fn settle(file: File, lookup: impl Fn(&str) -> Option<String>) -> Result<Config,
     let listen = set("PIKA_SERVER_LISTEN")
         .or(file.server.listen)
         .unwrap_or_else(|| DEFAULT_LISTEN.to_owned());
-    let listen: SocketAddr = listen.parse().map_err(|_| ConfigError::Value {
-        key: "server.listen",
-        value: listen,
-        rule: "must be an address with a port, such as 127.0.0.1:8787",
-    })?;
+    let listen = address("server.listen", listen)?;
+    let metrics_listen = set("PIKA_SERVER_METRICS_LISTEN")
+        .or(file.server.metrics_listen)
+        .map(|text| address("server.metrics_listen", text))
+        .transpose()?;
+    let external_url = set("PIKA_SERVER_EXTERNAL_URL")
+        .or(file.server.external_url)
+        .map(outside)
+        .transpose()?;
     let operations_at_once = file.server.operations_at_once.unwrap_or(32);
     if operations_at_once == 0 {
         return Err(ConfigError::Value {
@@ -263,6 +281,8 @@ fn settle(file: File, lookup: impl Fn(&str) -> Option<String>) -> Result<Config,
     }
     Ok(Config {
         listen,
+        metrics_listen,
+        external_url,
         database: set("PIKA_SERVER_DATABASE")
             .or(file.server.database)
             .unwrap_or_else(|| DEFAULT_DATABASE.to_owned()),
@@ -278,6 +298,34 @@ fn settle(file: File, lookup: impl Fn(&str) -> Option<String>) -> Result<Config,
         operations_at_once,
         requests_per_second: file.server.requests_per_second.unwrap_or(100),
         log_json: file.server.log_json.unwrap_or(false),
+    })
+}
+
+fn address(key: &'static str, value: String) -> Result<SocketAddr, ConfigError> {
+    value.parse().map_err(|_| ConfigError::Value {
+        key,
+        value,
+        rule: "must be an address with a port, such as 127.0.0.1:8787",
+    })
+}
+
+/// Scheme and authority, without the slash at the end.
+fn outside(value: String) -> Result<String, ConfigError> {
+    let trimmed = value.trim_end_matches('/');
+    let parsed: Option<http::Uri> = trimmed.parse().ok();
+    let fits = parsed.is_some_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.host().is_some_and(|host| !host.is_empty())
+            && uri.path().trim_start_matches('/').is_empty()
+            && uri.query().is_none()
+    });
+    if fits {
+        return Ok(trimmed.to_owned());
+    }
+    Err(ConfigError::Value {
+        key: "server.external_url",
+        value,
+        rule: "must be http:// or https:// with a host, such as https://agents.example, and no path",
     })
 }
 

@@ -19,6 +19,10 @@ pub use file::{ConfigError, VARIABLES};
 pub struct Config {
     /// Where it listens.
     pub listen: SocketAddr,
+    /// Where its figures are shown to whoever asks, besides to operators at `/metrics` of its own address.
+    pub metrics_listen: Option<SocketAddr>,
+    /// How the outside calls it, such as `https://agents.example`; signed requests name it, and are refused without it.
+    pub external_url: Option<String>,
     /// Address of its database.
     pub database: String,
     /// The local Incus, for agents whose parameters name no endpoint.

@@ -1,4 +1,4 @@
-//! Who asks: a bearer token, or a browser's session.
+//! Who asks: a bearer token, a signed request, or a browser's session.
 //!
 //! Owns how credentials are read off a request. Whether the caller may do what it asks for is the guard's.
 
@@ -7,6 +7,9 @@ use pika_managed_agent_contract::{Authority, ErrorCode, Role, Scope};
 use pika_store::{Owner, Store};
 
 use super::error::ApiError;
+use super::guard::Asked;
+use super::nostr;
+use crate::app::App;
 use crate::secret::hash_presented;
 
 /// The cookie of a browser's session.
@@ -41,20 +44,34 @@ impl Caller {
     }
 }
 
+/// What kind of credential a request brings, as a word from a closed list.
+pub(super) fn kind_of_credential(headers: &HeaderMap) -> &'static str {
+    let scheme = headers
+        .get(header::AUTHORIZATION)
+        .map(|value| value.to_str().unwrap_or_default())
+        .and_then(|text| text.split(' ').next());
+    match scheme {
+        Some(scheme) if scheme.eq_ignore_ascii_case("bearer") => "bearer",
+        Some(scheme) if scheme.eq_ignore_ascii_case(nostr::SCHEME) => nostr::SIGNED,
+        Some(_) => "other",
+        None if cookie(headers).is_some() => "session",
+        None => "none",
+    }
+}
+
 /// Proves who asks.
-pub(super) async fn authenticate(
-    store: &Store,
-    now: pika_store::Millis,
-    method: &Method,
-    headers: &HeaderMap,
-) -> Result<Caller, ApiError> {
+pub(super) async fn authenticate(app: &App, asked: &Asked) -> Result<Caller, ApiError> {
+    let (now, headers) = (app.clock.now(), &asked.headers);
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let text = value
             .to_str()
             .map_err(|_| unauthorized("the Authorization header is no text"))?;
         return match text.split_once(' ') {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
-                bearer(store, now, token.trim()).await
+                bearer(&app.store, now, token.trim()).await
+            }
+            Some((scheme, event)) if scheme.eq_ignore_ascii_case(nostr::SCHEME) => {
+                signed(app, event.trim(), asked).await
             }
             _ => Err(unauthorized(
                 "the Authorization header has a scheme that is not known",
@@ -62,14 +79,66 @@ pub(super) async fn authenticate(
         };
     }
     match cookie(headers) {
-        Some(secret) => session(store, now, method, headers, secret).await,
+        Some(secret) => session(&app.store, now, &asked.method, headers, secret).await,
         None => Err(unauthorized("nobody says who asks")),
     }
 }
 
 fn unauthorized(message: &str) -> ApiError {
     ApiError::new(ErrorCode::Unauthorized, message)
-        .hint("send Authorization: Bearer with a token of this server")
+        .hint("send Authorization: Bearer with a token of this server, or sign the request as NIP-98 says")
+}
+
+/// A signed request. Nothing is written for a key that is not on the allow-list: anybody can make keys.
+async fn signed(app: &App, event: &str, asked: &Asked) -> Result<Caller, ApiError> {
+    let Some(outside) = &app.config.external_url else {
+        return Err(unauthorized(
+            "signed requests are not taken here: the server does not know its own URL",
+        )
+        .hint("the operator sets server.external_url"));
+    };
+    let url = format!("{outside}{}", asked.path_and_query);
+    let request = nostr::Signed {
+        url: &url,
+        method: asked.method.as_str(),
+        body: &asked.body,
+    };
+    let now = app.clock.now();
+    let proof = nostr::verify(event, request, now).map_err(|refused| {
+        unauthorized(&refused.to_string()).hint("sign each request anew, as NIP-98 says")
+    })?;
+    let mut owner = Owner {
+        id: format!("nostr:{}", proof.pubkey),
+        name: String::new(),
+        role: Role::Tenant,
+        quotas: app.config.quotas,
+        created_at: now,
+    };
+    let known = app.store.owner(&owner.id).await?;
+    let allowed = app.store.is_allowed(&owner.id).await?;
+    let operates = known
+        .as_ref()
+        .is_some_and(|owner| owner.role == Role::Operator);
+    if allowed || operates {
+        let taken = app
+            .store
+            .take_signature(now, &proof.event_id, proof.forget_at);
+        if !taken.await? {
+            return Err(unauthorized("the event was taken before")
+                .hint("sign each request anew, as NIP-98 says"));
+        }
+    }
+    owner = match known {
+        Some(known) => known,
+        None if allowed => app.store.ensure_owner(&owner.id.clone(), &owner).await?,
+        None => owner,
+    };
+    let scope = at_most(owner.role, Scope::Operator);
+    Ok(Caller {
+        owner,
+        scope,
+        allowed,
+    })
 }
 
 async fn bearer(store: &Store, now: pika_store::Millis, token: &str) -> Result<Caller, ApiError> {

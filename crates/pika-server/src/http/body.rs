@@ -36,11 +36,7 @@ impl<S: Send + Sync> FromRequest<S> for Body {
             .await
             .map_err(|rejection| {
                 if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                    let limit = super::BODY_BYTES_MAX;
-                    ApiError::new(
-                        ErrorCode::PayloadTooLarge,
-                        format!("the body is longer than {limit} bytes"),
-                    )
+                    too_long()
                 } else {
                     ApiError::invalid(format!("the body can't be read: {rejection}"))
                 }
@@ -52,6 +48,14 @@ impl<S: Send + Sync> FromRequest<S> for Body {
             fingerprint,
         })
     }
+}
+
+pub(super) fn too_long() -> ApiError {
+    let limit = super::BODY_BYTES_MAX;
+    ApiError::new(
+        ErrorCode::PayloadTooLarge,
+        format!("the body is longer than {limit} bytes"),
+    )
 }
 
 impl Body {

@@ -3,14 +3,19 @@
 //! Owns how an error becomes a response. What it says is decided where it happens. A fault of the server's own is logged
 //! here, once, with its causes; its caller is told no more than the id.
 
-use axum::extract::Request;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use pika_managed_agent_contract::{ErrorBody, ErrorCode};
 use pika_store::StoreError;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
+use super::Shared;
+use crate::metrics::Part;
 use crate::trouble::{Trouble, chain};
 
 /// Names a request in answers and in the log.
@@ -24,6 +29,8 @@ pub(crate) struct ApiError {
     pub(crate) hint: Option<String>,
     /// Where it differs from the code's own.
     status: Option<StatusCode>,
+    /// Whether the database failed.
+    database: bool,
 }
 
 impl ApiError {
@@ -33,6 +40,7 @@ impl ApiError {
             message: message.into(),
             hint: None,
             status: None,
+            database: false,
         }
     }
 
@@ -61,7 +69,10 @@ impl ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> ApiError {
-        ApiError::internal(&error)
+        ApiError {
+            database: true,
+            ..ApiError::internal(&error)
+        }
     }
 }
 
@@ -88,13 +99,21 @@ impl IntoResponse for ApiError {
 }
 
 /// Around everything: gives the request an id, and errors their body.
-pub(super) async fn finish(mut request: Request, next: Next) -> Response {
+pub(super) async fn finish(
+    State(shared): State<Arc<Shared>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let id = Uuid::now_v7().simple().to_string();
     let value = HeaderValue::from_str(&id).expect("hex digits are a header's value");
     request.extensions_mut().insert(RequestId(id.clone()));
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut response = next.run(request).await;
+    let span = tracing::info_span!("request", request_id = id, %method, path);
+    let mut response = next.run(request).instrument(span).await;
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
+        if error.database {
+            shared.app.metrics.database_failed(Part::Http);
+        }
         if error.code == ErrorCode::Internal {
             tracing::error!(request_id = id, %method, path, error = error.message, "a request failed");
         } else {

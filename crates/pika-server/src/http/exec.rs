@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -39,8 +40,10 @@ pub(super) async fn get(
     caller: Caller,
     Id(id): Id,
     axum::Extension(RequestId(request_id)): axum::Extension<RequestId>,
+    headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
+    unless_foreign(&headers)?;
     let agent = find(&shared, &caller, &id).await?;
     let upgrade = upgrade.map_err(|rejection| {
         ApiError::invalid(format!(
@@ -61,6 +64,23 @@ pub(super) async fn get(
             () = session => {}
         }
     }))
+}
+
+/// A browser sends its cookies along with the websockets of any page, and says which page that is.
+fn unless_foreign(headers: &HeaderMap) -> Result<(), ApiError> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return Ok(());
+    };
+    let origin = origin.to_str().ok().and_then(|text| text.split_once("://"));
+    let same = origin.is_some_and(|(_, host)| Some(host) == text(header::HOST));
+    if same {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        ErrorCode::Forbidden,
+        "a page of another site can't open this websocket",
+    ))
 }
 
 type Out = Mutex<SplitSink<WebSocket, Message>>;
@@ -216,4 +236,26 @@ async fn say(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_pages_of_the_server_itself_open_a_websocket() {
+        let with = |origin: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, "pika.example:8787".parse().unwrap());
+            if let Some(origin) = origin {
+                headers.insert(header::ORIGIN, origin.parse().unwrap());
+            }
+            unless_foreign(&headers).is_ok()
+        };
+        assert!(with(None));
+        assert!(with(Some("https://pika.example:8787")));
+        for foreign in ["https://evil.example", "https://pika.example", "null", ""] {
+            assert!(!with(Some(foreign)), "{foreign}");
+        }
+    }
 }

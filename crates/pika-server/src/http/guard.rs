@@ -5,16 +5,19 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use pika_managed_agent_contract::{ErrorCode, Role, Scope};
 
-use super::auth::{Caller, authenticate};
+use super::auth::{Caller, authenticate, kind_of_credential};
+use super::body::too_long;
 use super::error::ApiError;
-use super::{Needs, Shared};
+use super::{BODY_BYTES_MAX, Needs, Shared, nostr};
 
 pub(super) async fn guard(
     State((shared, needs)): State<(Arc<Shared>, Needs)>,
@@ -27,11 +30,26 @@ pub(super) async fn guard(
         Needs::Write => Scope::Write,
         Needs::Operator => Scope::Operator,
     };
-    let asked = Asked {
+    let mut asked = Asked {
         method: request.method().clone(),
+        path_and_query: request
+            .uri()
+            .path_and_query()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
         headers: request.headers().clone(),
         address: address(&request),
+        body: Bytes::new(),
     };
+    if kind_of_credential(&asked.headers) == nostr::SIGNED {
+        // Its signature covers the body.
+        let (parts, body) = request.into_parts();
+        asked.body = match read_all(body).await {
+            Ok(bytes) => bytes,
+            Err(error) => return error.into_response(),
+        };
+        request = Request::from_parts(parts, Body::from(asked.body.clone()));
+    }
     match check(&shared, scope, &asked).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
@@ -42,21 +60,33 @@ pub(super) async fn guard(
 }
 
 /// What of a request tells who asks.
-struct Asked {
-    method: Method,
-    headers: HeaderMap,
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) method: Method,
+    pub(super) path_and_query: String,
+    pub(super) headers: HeaderMap,
+    /// Of a signed request; empty otherwise.
+    pub(super) body: Bytes,
     address: String,
 }
 
 async fn check(shared: &Shared, scope: Scope, asked: &Asked) -> Result<Caller, ApiError> {
     let app = &shared.app;
-    let found = authenticate(&app.store, app.clock.now(), &asked.method, &asked.headers).await;
+    let found = authenticate(app, asked).await;
     let key = match &found {
-        Ok(caller) => format!("owner {}", caller.owner.id),
-        // Who guesses tokens is slowed down by address.
-        Err(_) => format!("address {}", asked.address),
+        Ok(caller) if caller.allowed || caller.owner.role == Role::Operator => {
+            format!("owner {}", caller.owner.id)
+        }
+        // Who guesses tokens or makes up keys is slowed down by address.
+        _ => format!("address {}", asked.address),
     };
+    if let Err(error) = &found
+        && error.code == ErrorCode::Unauthorized
+    {
+        app.metrics.auth_failed(kind_of_credential(&asked.headers));
+    }
     if !shared.limiter.takes(&key) {
+        app.metrics.rate_limited();
         return Err(ApiError::new(ErrorCode::RateLimited, "too many requests")
             .hint("wait a second and ask again"));
     }
@@ -78,6 +108,16 @@ async fn check(shared: &Shared, scope: Scope, asked: &Asked) -> Result<Caller, A
         ));
     }
     Ok(caller)
+}
+
+async fn read_all(body: Body) -> Result<Bytes, ApiError> {
+    match Limited::new(body, BODY_BYTES_MAX).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_long()),
+        Err(error) => Err(ApiError::invalid(format!(
+            "the body can't be read: {error}"
+        ))),
+    }
 }
 
 fn address(request: &Request) -> String {

@@ -16,6 +16,8 @@ mod guard;
 mod health;
 mod limits;
 mod logs;
+mod metrics;
+mod nostr;
 mod openapi;
 mod operations;
 mod operators;
@@ -23,15 +25,17 @@ mod people;
 mod routes;
 mod views;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 
 use crate::app::App;
 
 pub(crate) use limits::Limiter;
+pub(crate) use metrics::router_of_metrics;
 pub(crate) use openapi::document;
 pub(crate) use routes::{Needs, table};
 
@@ -43,6 +47,14 @@ const BODY_BYTES_MAX: usize = pika_managed_agent_contract::REQUEST_BYTES_MAX;
 pub(crate) struct Shared {
     pub(crate) app: Arc<App>,
     pub(crate) limiter: Limiter,
+    routes: BTreeSet<&'static str>,
+}
+
+impl Shared {
+    /// A path of the table, as it stands there.
+    fn route(&self, path: &str) -> Option<&'static str> {
+        self.routes.get(path).copied()
+    }
 }
 
 /// The router of everything.
@@ -50,6 +62,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
     let shared = Arc::new(Shared {
         app: Arc::clone(app),
         limiter: Limiter::new(app.config.requests_per_second),
+        routes: table().iter().map(|row| row.path).collect(),
     });
     let mut router: Router<Arc<Shared>> = Router::new();
     for row in table() {
@@ -60,6 +73,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .fallback(error::no_route)
         .method_not_allowed_fallback(error::no_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(from_fn(error::finish))
+        .layer(from_fn_with_state(Arc::clone(&shared), error::finish))
+        .layer(from_fn_with_state(Arc::clone(&shared), metrics::measure))
         .with_state(shared)
 }

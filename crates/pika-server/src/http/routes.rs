@@ -8,8 +8,8 @@ use pika_managed_agent_contract::{ErrorCode, routes as paths};
 use std::sync::Arc;
 
 use super::{
-    Shared, actions, agents, backups, events, exec, health, logs, openapi, operations, operators,
-    people,
+    Shared, actions, agents, backups, events, exec, health, logs, metrics, openapi, operations,
+    operators, people,
 };
 
 /// Who may use a route.
@@ -236,6 +236,17 @@ fn about_the_server() -> Vec<Row> {
             routing::get(openapi::page),
         )
         .answers(page),
+        row(
+            Method::GET,
+            paths::METRICS,
+            Needs::Operator,
+            "Figures for Prometheus.",
+            routing::get(metrics::get),
+        )
+        .answers(&[Answer {
+            status: 200,
+            content: Content::Text("text/plain"),
+        }]),
     ]
 }
 

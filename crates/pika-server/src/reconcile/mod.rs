@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::App;
 use crate::fleet::Place;
+use crate::metrics::Part;
 use crate::trouble::chain;
 
 pub(crate) use remedy::BY_SERVER;
@@ -61,10 +62,18 @@ pub(crate) async fn run(app: Arc<App>) {
                         });
                     }
                 }
-                Err(error) => tracing::error!(error = chain(&error), "a look at everything failed"),
+                Err(error) => {
+                    app.metrics.pass_failed(began.elapsed());
+                    app.metrics.database_failed(Part::Reconcile);
+                    tracing::error!(error = chain(&error), "a look at everything failed");
+                }
             },
-            Ok(false) => {}
-            Err(error) => tracing::error!(error = chain(&error), "the database does not answer"),
+            Ok(false) => app.metrics.does_not_look(),
+            Err(error) => {
+                app.metrics.does_not_look();
+                app.metrics.database_failed(Part::Reconcile);
+                tracing::error!(error = chain(&error), "the database does not answer");
+            }
         }
         tokio::select! {
             () = app.ending.cancelled() => break,
@@ -93,9 +102,11 @@ async fn rest(app: &App, began: Instant) {
 async fn hold_lease(app: &App) -> Result<bool, pika_store::StoreError> {
     let now = app.clock.now();
     let lease = i64::try_from(app.config.times.lease.as_millis()).unwrap_or(i64::MAX);
+    let began = Instant::now();
     let held = app
         .store
         .hold_lease(now, LEASE, &app.name, now + lease)
         .await?;
+    app.metrics.database_wrote(began.elapsed());
     Ok(held.is_some())
 }

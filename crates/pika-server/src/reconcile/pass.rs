@@ -4,6 +4,7 @@
 //! turn. So the number of requests depends on what changes and not on how many agents there are.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use pika_cloud::OwnedKind;
@@ -15,6 +16,7 @@ use super::wake::Woken;
 use super::{Memory, remedy, strays};
 use crate::app::App;
 use crate::fleet::{Fleet, Place};
+use crate::metrics::PassSeen;
 use crate::observe::{Seen, instance_of, look, to_record};
 
 /// Agents read at a time.
@@ -33,22 +35,12 @@ pub(super) async fn pass(
     memory: &mut Memory,
     woken: &Woken,
 ) -> Result<Vec<Place>, StoreError> {
+    let began = Instant::now();
     let woken = woken.take();
     let agents = all_agents(app).await?;
     let open = app.store.open_operations().await?;
-    let mut places: BTreeMap<Place, Listed> = BTreeMap::new();
-    places.insert(app.fleet.local_place(), None);
-    for agent in &agents {
-        places.entry(Fleet::place_of(agent)).or_default();
-    }
     let now = app.clock.now();
-    for (place, listed) in &mut places {
-        *listed = list(app, place).await;
-        match listed {
-            Some(_) => drop(memory.unreachable.remove(place)),
-            None => drop(memory.unreachable.entry(place.clone()).or_insert(now)),
-        }
-    }
+    let places = list_all(app, memory, &agents, now).await;
     let mut records = Vec::new();
     let mut to_look = Vec::new();
     for agent in agents.iter().filter(|agent| agent.deleted_at.is_none()) {
@@ -92,7 +84,35 @@ pub(super) async fn pass(
     strays::look(app, memory, &agents, places.keys()).await;
     let known: BTreeSet<&str> = agents.iter().map(|agent| &*agent.id).collect();
     memory.looked.retain(|id, _| known.contains(&**id));
+    let unreachable_places = places.values().filter(|listed| listed.is_none()).count();
+    let seen = PassSeen {
+        unreachable_places,
+        ..seen(&agents, &records)
+    };
+    app.metrics
+        .passed(&seen, app.clock.now() as f64 / 1000.0, began.elapsed());
     Ok(places.into_keys().collect())
+}
+
+/// How agents are after a pass.
+fn seen(agents: &[Agent], records: &[Observed]) -> PassSeen {
+    let recorded: BTreeMap<&str, &Observed> = records
+        .iter()
+        .map(|record| (&*record.agent_id, record))
+        .collect();
+    let mut seen = PassSeen::default();
+    for agent in agents.iter().filter(|agent| agent.deleted_at.is_none()) {
+        let (state, stale, restarts) = recorded
+            .get(&*agent.id)
+            .map_or((agent.state, agent.stale_since, agent.restarts), |record| {
+                (record.state, record.stale_since, record.restarts)
+            });
+        seen.states.push(state);
+        seen.stale += usize::from(stale.is_some());
+        let given_up = state == AgentState::Error && restarts >= remedy::RESTARTS_MAX;
+        seen.crash_loops += usize::from(given_up);
+    }
+    seen
 }
 
 async fn all_agents(app: &App) -> Result<Vec<Agent>, StoreError> {
@@ -115,6 +135,28 @@ async fn all_agents(app: &App) -> Result<Vec<Agent>, StoreError> {
     }
 }
 
+/// The list of each place, and since when those that give none don't.
+async fn list_all(
+    app: &App,
+    memory: &mut Memory,
+    agents: &[Agent],
+    now: Millis,
+) -> BTreeMap<Place, Listed> {
+    let mut places: BTreeMap<Place, Listed> = BTreeMap::new();
+    places.insert(app.fleet.local_place(), None);
+    for agent in agents {
+        places.entry(Fleet::place_of(agent)).or_default();
+    }
+    for (place, listed) in &mut places {
+        *listed = list(app, place).await;
+        match listed {
+            Some(_) => drop(memory.unreachable.remove(place)),
+            None => drop(memory.unreachable.entry(place.clone()).or_insert(now)),
+        }
+    }
+    places
+}
+
 async fn list(app: &App, place: &Place) -> Listed {
     let runtimes = match app.fleet.runtimes_at(place) {
         Ok(runtimes) => runtimes,
@@ -123,6 +165,7 @@ async fn list(app: &App, place: &Place) -> Listed {
             return None;
         }
     };
+    app.metrics.listed();
     match runtimes.observe_all(&place.project, OwnedKind::Agent).await {
         Ok(listed) => Some(
             listed
@@ -249,6 +292,7 @@ async fn look_inside(
 ) -> Vec<Observed> {
     let mut looks = Vec::with_capacity(to_look.len());
     for (agent, listed) in to_look {
+        app.metrics.looked_inside();
         looks.push(async move { (agent, listed, look(app, agent).await) }.boxed());
     }
     let looks = futures_util::stream::iter(looks).buffer_unordered(LOOKS_AT_ONCE);

@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::secret::new_id;
 
 /// Restarts in a row before an agent is left as it is.
-const RESTARTS_MAX: i64 = 6;
+pub(super) const RESTARTS_MAX: i64 = 6;
 /// Longest rest between two.
 const REST_LONGEST: Millis = 600_000;
 /// How often old rows are removed.

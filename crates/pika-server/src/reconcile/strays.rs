@@ -57,6 +57,11 @@ pub(super) async fn look(
             }
         }
     }
+    let instances = found
+        .iter()
+        .filter(|stray| stray.kind == "instance")
+        .count();
+    app.metrics.strays(instances, found.len() - instances);
     app.strays.set(found);
 }
 

@@ -4,7 +4,7 @@
 //! now is tried again; one that was tried too often, or can't work, ends the operation.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pika_managed_agent_contract::{ErrorBody, ErrorCode, OperationKind};
 use pika_store::{Agent, AgentChange, Claimed, Grip, Millis, Operation, StillHeld, StoreError};
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::plan::{Step, steps_of};
 use super::{StepSide, await_ready, instance, lease_millis, volume};
 use crate::app::App;
+use crate::metrics::{End, Part, Phase};
 use crate::observe::observe_one;
 use crate::trouble::{Trouble, chain};
 
@@ -83,11 +84,15 @@ pub(super) async fn operation(app: &App, claimed: Claimed) {
     let _entered = span.enter();
     tracing::info!(fence = hand.grip.fence, "taken");
     drop(_entered);
+    if hand.grip.fence == 1 {
+        hand.reached(Phase::Claimed);
+    }
     let out = tokio::select! {
         () = app.ending.cancelled() => Out::PutBack(app.clock.now()),
         () = hand.keep_lease() => Out::Lost,
         out = hand.steps() => out,
     };
+    hand.count(&out);
     hand.put_down(out).await;
     app.signals.something_happened();
     app.signals.work.notify_one();
@@ -98,6 +103,36 @@ impl<'a> Hand<'a> {
     /// Whether a later request overtook the operation.
     pub(super) fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// How long ago it was asked for.
+    fn since_request(&self) -> Duration {
+        let millis = self.app.clock.now() - self.operation.created_at;
+        Duration::from_millis(u64::try_from(millis).unwrap_or_default())
+    }
+
+    /// A new agent came to a phase.
+    fn reached(&self, phase: Phase) {
+        if self.operation.kind == OperationKind::Create {
+            self.app.metrics.phase(phase, self.since_request());
+        }
+    }
+
+    /// Counts what became of it in this worker's hands.
+    fn count(&self, out: &Out) {
+        let end = match out {
+            Out::Ended(Ok(())) => End::Succeeded,
+            Out::Ended(Err(_)) => End::Failed,
+            Out::PutBack(_) => End::PutBack,
+            Out::Lost => End::Lost,
+            Out::Store(_) => End::Abandoned,
+        };
+        if end == End::Abandoned {
+            self.app.metrics.database_failed(Part::Work);
+        }
+        self.app
+            .metrics
+            .operation(self.operation.kind, end, self.since_request());
     }
 
     /// Renews the lease; returns once it is lost.
@@ -217,7 +252,15 @@ impl Progress<'_, '_> {
                     .await?,
             )?;
             self.hook(*step, StepSide::Begun).await;
-            let end = match self.step(*step).await {
+            let began = Instant::now();
+            let end = self.step(*step).await;
+            self.hand.app.metrics.step(
+                self.hand.operation.kind,
+                step.as_str(),
+                end.is_ok(),
+                began.elapsed(),
+            );
+            let end = match end {
                 Ok(end) => end,
                 Err(trouble) => return Err(self.after(*step, &trouble).await?),
             };
@@ -297,6 +340,12 @@ impl Progress<'_, '_> {
             .finish_step(self.now(), &self.hand.grip, names, &self.notes, change)
             .await?;
         self.still(held)?;
+        match step {
+            Step::EnsureVolume => self.hand.reached(Phase::VolumeEnsured),
+            Step::EnsureInstance => self.hand.reached(Phase::InstanceRunning),
+            Step::AwaitReady => self.hand.reached(Phase::Ready),
+            _ => {}
+        }
         self.hand.app.signals.something_happened();
         if let Some(generation) = change.generation {
             self.agent.generation = generation;

@@ -24,6 +24,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::app::App;
+use crate::metrics::Part;
 use crate::trouble::chain;
 
 pub(crate) use plan::steps_of;
@@ -73,6 +74,7 @@ pub(crate) async fn run(app: Arc<App>) {
             }
             Ok(None) => idle(&app, IDLE).await,
             Err(error) => {
+                app.metrics.database_failed(Part::Work);
                 tracing::error!(error = chain(&error), "no operation can be taken");
                 idle(&app, REST).await;
             }

@@ -2,9 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test may fail the test")]
 
+mod alerts;
 mod api;
+mod config;
 mod crash;
 mod life;
+mod metrics;
 mod real;
+mod signed;
 mod support;
 mod together;
