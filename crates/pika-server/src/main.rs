@@ -1,6 +1,6 @@
 //! `pika-server`: reads its configuration, starts, and ends on SIGTERM or SIGINT.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -67,6 +67,7 @@ fn begin_logging(json: bool) {
     let filter = std::env::var("PIKA_LOG").unwrap_or_else(|_| "info".to_owned());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     if json {
         builder.json().init();

@@ -6,11 +6,11 @@
 use std::time::Duration;
 
 use pika_managed_agent_contract::{
-    AgentObservation, AgentState, AgentStatus, GuestReport, InstanceSeen, LastKnown, OperationKind,
-    OperationState, StartupPhase, Work, derive_status,
+    AgentObservation, AgentState, AgentStatus, ErrorCode, GuestReport, InstanceSeen, LastKnown,
+    OperationKind, OperationState, StartupPhase, Work, derive_status,
 };
 use pika_runtime::{ControlError, GuestLook, GuestLookError, GuestStatus, MountSeen, Power};
-use pika_store::{Agent, Millis, Observed, Operation};
+use pika_store::{Agent, Millis, Observed, Operation, StoreError};
 
 use crate::app::App;
 use crate::fleet::{STATE_PATH, runtime_id};
@@ -151,6 +151,9 @@ pub(crate) fn to_record(
         status.startup_phase = StartupPhase::Failed;
         reason = Some(late);
     }
+    if status.state == AgentState::Error && is_told(agent.reason.as_deref(), reason.as_deref()) {
+        reason.clone_from(&agent.reason);
+    }
     let stale_since = status.stale.then(|| agent.stale_since.unwrap_or(now));
     let ready = status.state == AgentState::Ready;
     let restarts = if ready && has_settled(agent, now) {
@@ -178,6 +181,42 @@ pub(crate) fn to_record(
         && record.stale_since == agent.stale_since
         && record.restarts == agent.restarts;
     (!same).then_some(record)
+}
+
+/// Between what was seen and what the last operation failed by.
+const LAST_FAILURE: &str = "; the last ";
+
+/// Whether a reason is written down already, with what the last operation failed by.
+fn is_told(written: Option<&str>, reason: Option<&str>) -> bool {
+    let (Some(written), Some(reason)) = (written, reason) else {
+        return false;
+    };
+    written
+        .strip_prefix(reason)
+        .is_some_and(|rest| rest.starts_with(LAST_FAILURE))
+}
+
+/// Adds to agents in error what their last operation failed by: "the instance is gone" alone helps nobody whose image is
+/// missing.
+pub(crate) async fn explain(app: &App, records: &mut [Observed]) -> Result<(), StoreError> {
+    let in_error =
+        |record: &&mut Observed| record.state == AgentState::Error && record.stale_since.is_none();
+    for record in records.iter_mut().filter(in_error) {
+        let Some(reason) = &mut record.reason else {
+            continue;
+        };
+        let last = app.store.operations_of(&record.agent_id, None, 1).await?;
+        let failed = last
+            .first()
+            .and_then(|last| Some((last.kind, last.error.as_ref()?)));
+        if let Some((kind, error)) = failed
+            && error.error != ErrorCode::Conflict
+            && !reason.contains(LAST_FAILURE)
+        {
+            reason.push_str(&format!("{LAST_FAILURE}{kind} failed: {}", error.message));
+        }
+    }
+    Ok(())
 }
 
 /// An agent that has been ready for this long does not count as ending again and again.
@@ -230,8 +269,10 @@ pub(crate) async fn observe_one(
         app.config.times.ready,
     );
     if let Some(record) = record {
+        let mut records = [record];
+        explain(app, &mut records).await.map_err(store)?;
         app.store
-            .record_observed(now, &[record])
+            .record_observed(now, &records)
             .await
             .map_err(store)?;
         app.signals.something_happened();

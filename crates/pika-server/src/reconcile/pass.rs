@@ -17,7 +17,7 @@ use super::{Memory, remedy, strays};
 use crate::app::App;
 use crate::fleet::{Fleet, Place};
 use crate::metrics::PassSeen;
-use crate::observe::{Seen, instance_of, look, to_record};
+use crate::observe::{Seen, explain, instance_of, look, to_record};
 
 /// Agents read at a time.
 const PAGE: i64 = 1000;
@@ -75,6 +75,7 @@ pub(super) async fn pass(
         &mut records,
         (now, app.config.times.restart_rest),
     );
+    explain(app, &mut records).await?;
     if !app.store.record_observed(now, &records).await?.is_empty() {
         app.signals.something_happened();
     }

@@ -294,3 +294,13 @@ async fn a_key_makes_a_request_count_once() {
     );
     running.server.shut_down().await;
 }
+
+#[test]
+fn the_document_is_the_one_that_is_checked_in() {
+    let kept = include_str!("../../../../docs/reference/openapi.json");
+    let have = serde_json::to_string_pretty(&pika_server::openapi()).unwrap() + "\n";
+    assert!(
+        have == kept,
+        "the API changed: cargo run -p pika-server -- --print-openapi > docs/reference/openapi.json"
+    );
+}

@@ -189,3 +189,29 @@ async fn an_instance_without_its_volume_is_not_ready_and_incus_that_is_gone_make
     .await;
     running.server.shut_down().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_cannot_be_made_says_why_and_is_made_once_it_can() {
+    let stage = Stage::new().await;
+    let running = stage.server().await;
+    let api = running.tenant("erin", "write").await;
+    let aliases = |stage: &Stage| std::mem::take(&mut stage.fake.world().default_project().aliases);
+    let there = aliases(&stage);
+    let failed = api.post_and_wait("/v1/agents/ensure", json!({})).await;
+    assert_eq!(failed["state"], "failed", "{failed}");
+    let agent = api.agent_in("me", "error").await;
+    let reason = agent["reason"].as_str().unwrap();
+    assert!(
+        reason.starts_with("the instance is gone; the last "),
+        "{reason}"
+    );
+    assert!(
+        reason.contains("there is no image `pika-agent/dev`"),
+        "{reason}"
+    );
+    stage.fake.world().default_project().aliases = there;
+    let ready = api.agent_in("me", "ready").await;
+    assert_eq!(ready["agent_id"], agent["agent_id"]);
+    assert_eq!(stage.counts(), (1, 1));
+    running.server.shut_down().await;
+}
