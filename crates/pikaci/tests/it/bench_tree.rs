@@ -7,7 +7,7 @@ use std::time::Duration;
 use pikahut::stack::TestIncus;
 
 /// Longest time that one run of the program may take.
-const RUN_LIMIT: Duration = Duration::from_secs(240);
+const RUN_LIMIT: Duration = Duration::from_secs(540);
 
 /// A work tree in a temporary directory.
 pub(crate) struct Tree {
