@@ -4,8 +4,14 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pika_store::Millis;
+
+/// A duration as times are counted; one that is too long for that is as long as can be.
+pub(crate) fn millis(duration: Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
+}
 
 /// Where the time comes from.
 #[derive(Clone)]

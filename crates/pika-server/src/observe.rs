@@ -13,6 +13,7 @@ use pika_runtime::{ControlError, GuestLook, GuestLookError, GuestStatus, MountSe
 use pika_store::{Agent, Millis, Observed, Operation, StoreError};
 
 use crate::app::App;
+use crate::clock::millis;
 use crate::fleet::{STATE_PATH, runtime_id};
 use crate::trouble::{Trouble, chain};
 
@@ -151,7 +152,8 @@ pub(crate) fn to_record(
         status.startup_phase = StartupPhase::Failed;
         reason = Some(late);
     }
-    if status.state == AgentState::Error && is_told(agent.reason.as_deref(), reason.as_deref()) {
+    let told = is_told(agent.reason.as_deref(), reason.as_deref()) || is_given_up(agent);
+    if status.state == AgentState::Error && told {
         reason.clone_from(&agent.reason);
     }
     let stale_since = status.stale.then(|| agent.stale_since.unwrap_or(now));
@@ -169,11 +171,7 @@ pub(crate) fn to_record(
         reason,
         stale_since,
         restarts,
-        restart_after: if restarts == 0 {
-            None
-        } else {
-            agent.restart_after
-        },
+        restart_after: if ready { None } else { agent.restart_after },
     };
     let same = record.state == agent.state
         && record.startup_phase == agent.startup_phase
@@ -181,6 +179,14 @@ pub(crate) fn to_record(
         && record.stale_since == agent.stale_since
         && record.restarts == agent.restarts;
     (!same).then_some(record)
+}
+
+/// Restarts in a row before an agent is left as it is.
+pub(crate) const RESTARTS_MAX: i64 = 6;
+
+/// Whether an agent is left in error, with the reason for that written down.
+fn is_given_up(agent: &Agent) -> bool {
+    agent.state == AgentState::Error && agent.restarts >= RESTARTS_MAX
 }
 
 /// Between what was seen and what the last operation failed by.
@@ -233,7 +239,7 @@ fn overdue(
     (now, since): (Millis, Option<Millis>),
     ready_limit: Duration,
 ) -> Option<String> {
-    let limit = Millis::try_from(ready_limit.as_millis()).unwrap_or(Millis::MAX);
+    let limit = millis(ready_limit);
     let waits = status.state == AgentState::Creating && !status.stale && open.is_none();
     let began = since?;
     (waits && now - began > limit).then(|| {

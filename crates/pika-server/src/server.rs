@@ -159,13 +159,6 @@ impl Server {
         self.app.store.close().await;
         tracing::info!("ended");
     }
-
-    /// Ends it as a kill would: at once, with nothing written down.
-    pub fn kill(self) {
-        for (_, task) in &self.tasks {
-            task.abort();
-        }
-    }
 }
 
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {

@@ -16,6 +16,7 @@ use super::auth::Caller;
 use super::body::{Body, Id, Params};
 use super::error::ApiError;
 use super::{Shared, views};
+use crate::clock::millis;
 
 /// How an agent goes.
 #[derive(Debug, Clone, serde::Deserialize)]
@@ -39,8 +40,7 @@ pub(super) async fn request_operation(
         owner_id: caller.sees(),
         operation: new_operation(shared, caller, kind, arguments),
         key,
-        recover_cool_down: i64::try_from(app.config.times.recover_cool_down.as_millis())
-            .unwrap_or(i64::MAX),
+        recover_cool_down: millis(app.config.times.recover_cool_down),
     };
     match app
         .store

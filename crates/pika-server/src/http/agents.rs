@@ -22,6 +22,7 @@ use super::auth::Caller;
 use super::body::{Body, Id, Params, cut, page_length};
 use super::error::ApiError;
 use super::{Shared, views};
+use crate::clock::millis;
 use crate::secret::new_id;
 
 /// Stands for the caller's default agent in every path.
@@ -197,7 +198,7 @@ pub(super) fn new_operation(
     arguments: serde_json::Value,
 ) -> NewOperation {
     let app = &shared.app;
-    let limit = i64::try_from(app.config.times.operation.as_millis()).unwrap_or(i64::MAX);
+    let limit = millis(app.config.times.operation);
     NewOperation {
         id: new_id("op"),
         kind,

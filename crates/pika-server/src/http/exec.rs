@@ -3,6 +3,7 @@
 //! Owns the way between the two ends: streams are passed on as they come, and a side that doesn't read holds the other
 //! back. The command ends with the websocket.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -160,11 +161,7 @@ async fn pass_on(
     tokio::pin!(output, incoming);
     tokio::select! {
         end = &mut output => end,
-        gone = &mut incoming => match gone {
-            // No more input: the output goes on to its end.
-            Ok(()) => output.await,
-            Err(error) => Err(error),
-        },
+        Err(gone) = &mut incoming => Err(gone),
     }
 }
 
@@ -189,12 +186,12 @@ async fn stream_out(number: u8, mut stream: ExecStream, out: &Out) -> Result<(),
     Ok(())
 }
 
-/// Input and words of the client. Ends well once there is no more input, and badly when the client goes.
+/// Input and words of the client, until it goes or says something wrong: the end of its input alone is no end.
 async fn take_in(
     input: &mut SplitStream<WebSocket>,
     mut stdin: incus::ExecStdin,
     control: &incus::ExecControl,
-) -> Result<(), ApiError> {
+) -> Result<Infallible, ApiError> {
     while let Some(message) = input.next().await {
         match message.map_err(|error| lost(&error))? {
             Message::Binary(bytes) => match bytes.first() {

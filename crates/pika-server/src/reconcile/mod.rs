@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::app::App;
+use crate::clock::millis;
 use crate::fleet::Place;
 use crate::metrics::Part;
 use crate::trouble::chain;
@@ -101,7 +102,7 @@ async fn rest(app: &App, began: Instant) {
 
 async fn hold_lease(app: &App) -> Result<bool, pika_store::StoreError> {
     let now = app.clock.now();
-    let lease = i64::try_from(app.config.times.lease.as_millis()).unwrap_or(i64::MAX);
+    let lease = millis(app.config.times.lease);
     let began = Instant::now();
     let held = app
         .store

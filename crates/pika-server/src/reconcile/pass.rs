@@ -15,9 +15,10 @@ use pika_store::{Agent, AgentFilter, Millis, Observed, Operation, Page, StoreErr
 use super::wake::Woken;
 use super::{Memory, remedy, strays};
 use crate::app::App;
+use crate::clock::millis;
 use crate::fleet::{Fleet, Place};
 use crate::metrics::PassSeen;
-use crate::observe::{Seen, explain, instance_of, look, to_record};
+use crate::observe::{RESTARTS_MAX, Seen, explain, instance_of, look, to_record};
 
 /// Agents read at a time.
 const PAGE: i64 = 1000;
@@ -110,7 +111,7 @@ fn seen(agents: &[Agent], records: &[Observed]) -> PassSeen {
             });
         seen.states.push(state);
         seen.stale += usize::from(stale.is_some());
-        let given_up = state == AgentState::Error && restarts >= remedy::RESTARTS_MAX;
+        let given_up = state == AgentState::Error && restarts >= RESTARTS_MAX;
         seen.crash_loops += usize::from(given_up);
     }
     seen
@@ -193,7 +194,7 @@ fn unreachable(
     now: Millis,
 ) -> Option<Observed> {
     let since = memory.unreachable.get(place).copied().unwrap_or(now);
-    let limit = i64::try_from(app.config.times.unreachable.as_millis()).unwrap_or(i64::MAX);
+    let limit = millis(app.config.times.unreachable);
     if now - since < limit {
         return None;
     }

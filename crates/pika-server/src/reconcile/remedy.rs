@@ -13,10 +13,10 @@ use serde_json::json;
 
 use super::Memory;
 use crate::app::App;
+use crate::clock::millis;
+use crate::observe::RESTARTS_MAX;
 use crate::secret::new_id;
 
-/// Restarts in a row before an agent is left as it is.
-pub(super) const RESTARTS_MAX: i64 = 6;
 /// Longest rest between two.
 const REST_LONGEST: Millis = 600_000;
 /// How often old rows are removed.
@@ -144,7 +144,7 @@ async fn request(
     kind: OperationKind,
     arguments: serde_json::Value,
 ) -> Result<(), StoreError> {
-    let deadline = i64::try_from(app.config.times.operation.as_millis()).unwrap_or(i64::MAX);
+    let deadline = millis(app.config.times.operation);
     let request = OperationRequest {
         agent_id,
         owner_id: None,
@@ -170,7 +170,7 @@ pub(super) async fn prune(app: &App, memory: &mut Memory, now: Millis) -> Result
         return Ok(());
     }
     memory.pruned_at = now;
-    let history = i64::try_from(app.config.times.history.as_millis()).unwrap_or(i64::MAX);
+    let history = millis(app.config.times.history);
     let before = now.saturating_sub(history);
     let operations = app.store.prune_operations(before).await?;
     let events = app.store.prune_events(before, EVENTS_KEPT).await?;

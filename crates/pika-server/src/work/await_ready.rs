@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use pika_managed_agent_contract::{AgentState, OperationKind};
 use pika_store::{Agent, AgentChange};
 
-use super::drive::{Hand, StepEnd};
+use super::drive::{Hand, OVERTAKEN, StepEnd};
 use crate::observe::observe_one;
 use crate::trouble::Trouble;
 
@@ -69,7 +69,7 @@ async fn wait(hand: &Hand<'_>, agent: &Agent) -> Result<Waited, Trouble> {
             AgentState::Ready => return Ok(Waited::Ready),
             AgentState::Error => return Ok(Waited::NotReady(why())),
             _ if hand.is_cancelled() => {
-                return Err(Trouble::Failed("a later request overtook it".to_owned()));
+                return Err(Trouble::Failed(OVERTAKEN.to_owned()));
             }
             _ if began.elapsed() >= limit => {
                 return Ok(Waited::NotReady(format!(

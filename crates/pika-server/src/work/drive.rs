@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use pika_managed_agent_contract::{ErrorBody, ErrorCode, OperationKind};
 use pika_store::{Agent, AgentChange, Claimed, Grip, Millis, Operation, StillHeld, StoreError};
 use serde_json::{Value, json};
+use tracing::Instrument as _;
 
 use super::plan::{Step, steps_of};
 use super::{StepSide, await_ready, instance, lease_millis, volume};
@@ -22,6 +23,9 @@ const TRIES: u64 = 3;
 /// Rest before a step is tried again; doubles up to the longest one.
 const REST_FIRST: Millis = 500;
 const REST_LONGEST: Millis = 15_000;
+
+/// Why an operation goes no further that a stop or a delete came after.
+pub(super) const OVERTAKEN: &str = "a later request overtook it";
 
 /// An operation in a worker's hands.
 pub(super) struct Hand<'a> {
@@ -70,8 +74,16 @@ impl From<StoreError> for Out {
 
 /// Carries an operation out as far as it goes.
 pub(super) async fn operation(app: &App, claimed: Claimed) {
-    let kind = claimed.operation.kind;
-    let (operation_id, agent_id) = (claimed.operation.id.clone(), claimed.agent.id.clone());
+    let span = tracing::info_span!(
+        "operation",
+        kind = %claimed.operation.kind,
+        operation_id = claimed.operation.id,
+        agent_id = claimed.agent.id,
+    );
+    carry_out(app, claimed).instrument(span).await;
+}
+
+async fn carry_out(app: &App, claimed: Claimed) {
     let hand = Hand {
         app,
         notes: claimed.operation.notes.clone(),
@@ -80,10 +92,7 @@ pub(super) async fn operation(app: &App, claimed: Claimed) {
         agent: claimed.agent,
         grip: claimed.grip,
     };
-    let span = tracing::info_span!("operation", %kind, operation_id, agent_id);
-    let _entered = span.enter();
     tracing::info!(fence = hand.grip.fence, "taken");
-    drop(_entered);
     if hand.grip.fence == 1 {
         hand.reached(Phase::Claimed);
     }
@@ -176,13 +185,9 @@ impl<'a> Hand<'a> {
         let written = match &out {
             Out::Ended(end) => {
                 match end {
-                    Ok(()) => tracing::info!(operation_id = self.operation.id, "succeeded"),
+                    Ok(()) => tracing::info!("succeeded"),
                     Err(error) => {
-                        tracing::warn!(
-                            operation_id = self.operation.id,
-                            error = error.message,
-                            "failed"
-                        );
+                        tracing::warn!(error = error.message, "failed");
                     }
                 }
                 self.app
@@ -192,29 +197,21 @@ impl<'a> Hand<'a> {
             }
             Out::PutBack(at) => self.app.store.put_back(&self.grip, *at).await,
             Out::Lost => {
-                tracing::warn!(operation_id = self.operation.id, "another worker has it");
+                tracing::warn!("another worker has it");
                 return;
             }
             Out::Store(error) => {
-                tracing::error!(
-                    operation_id = self.operation.id,
-                    error = chain(error),
-                    "left to its lease"
-                );
+                tracing::error!(error = chain(error), "left to its lease");
                 return;
             }
         };
         match written {
             Ok(StillHeld::Yes { .. }) => {}
             Ok(StillHeld::Lost) => {
-                tracing::warn!(operation_id = self.operation.id, "another worker has it")
+                tracing::warn!("another worker has it")
             }
             Err(error) => {
-                tracing::error!(
-                    operation_id = self.operation.id,
-                    error = chain(&error),
-                    "left to its lease"
-                );
+                tracing::error!(error = chain(&error), "left to its lease");
             }
         }
         if matches!(out, Out::Ended(_))
@@ -356,10 +353,7 @@ impl Progress<'_, '_> {
     /// An operation that is overtaken or out of time goes no further.
     fn unless_over(&self) -> Result<(), Out> {
         if self.hand.is_cancelled() {
-            return Err(self.failed(
-                ErrorCode::Conflict,
-                "a later request overtook it".to_owned(),
-            ));
+            return Err(self.overtaken());
         }
         if self.now() >= self.hand.operation.deadline_at {
             return Err(self.failed(self.code(), "it was not done within its time".to_owned()));
@@ -382,10 +376,7 @@ impl Progress<'_, '_> {
     /// What becomes of an operation whose step was not done.
     async fn after(&mut self, step: Step, trouble: &Trouble) -> Result<Out, Out> {
         if self.hand.is_cancelled() {
-            return Ok(self.failed(
-                ErrorCode::Conflict,
-                "a later request overtook it".to_owned(),
-            ));
+            return Ok(self.overtaken());
         }
         let tries = self.notes["tries"].as_u64().unwrap_or_default() + 1;
         let again = match trouble {
@@ -421,6 +412,10 @@ impl Progress<'_, '_> {
             OperationKind::Recover => ErrorCode::RecoverFailed,
             _ => ErrorCode::Unavailable,
         }
+    }
+
+    fn overtaken(&self) -> Out {
+        self.failed(ErrorCode::Conflict, OVERTAKEN.to_owned())
     }
 
     fn failed(&self, error: ErrorCode, message: String) -> Out {

@@ -24,6 +24,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::app::App;
+use crate::clock::millis;
 use crate::metrics::Part;
 use crate::trouble::chain;
 
@@ -100,5 +101,5 @@ async fn idle(app: &App, longest: Duration) {
 }
 
 fn lease_millis(app: &App) -> pika_store::Millis {
-    i64::try_from(app.config.times.lease.as_millis()).unwrap_or(i64::MAX)
+    millis(app.config.times.lease)
 }

@@ -7,6 +7,7 @@ use pika_runtime::{NewVolume, SnapshotExpiry, SnapshotSchedule, VolumeError, Vol
 use pika_store::{Agent, AgentChange, Backup};
 
 use super::drive::{Hand, StepEnd};
+use crate::clock::millis;
 use crate::fleet::runtime_id;
 use crate::trouble::Trouble;
 
@@ -142,7 +143,7 @@ fn wants_purge(hand: &Hand<'_>) -> bool {
 }
 
 pub(super) async fn bury(hand: &Hand<'_>, agent: &Agent) -> Result<StepEnd, Trouble> {
-    let grace = i64::try_from(hand.app.config.times.delete_grace.as_millis()).unwrap_or(i64::MAX);
+    let grace = millis(hand.app.config.times.delete_grace);
     let until = agent
         .purge_after
         .unwrap_or(hand.app.clock.now().saturating_add(grace));

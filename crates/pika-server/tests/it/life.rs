@@ -1,9 +1,15 @@
 //! The life of an agent, over the API, on the fake.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use pika_server::{Clock, StartOptions};
+use pikahut::fake::ScriptedGuest;
 use reqwest::StatusCode;
 use serde_json::json;
 
-use crate::support::{Stage, until};
+use crate::support::{LIMIT, Running, Stage, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_goes_through_everything_that_can_be_asked_of_it() {
@@ -213,5 +219,54 @@ async fn an_agent_that_cannot_be_made_says_why_and_is_made_once_it_can() {
     let ready = api.agent_in("me", "ready").await;
     assert_eq!(ready["agent_id"], agent["agent_id"]);
     assert_eq!(stage.counts(), (1, 1));
+    running.server.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_crashes_again_and_again_is_left_with_its_reason_until_somebody_asks() {
+    let stage = Stage::new().await;
+    let crashes = ScriptedGuest::crash_loop_after(Duration::from_millis(5));
+    stage.fake.set_scripted_guest(Some(crashes));
+    // Every look is an hour after the last one, so that no rest has to be waited for.
+    let looks = Arc::new(AtomicI64::new(0));
+    let clock = Clock::from_source({
+        let looks = Arc::clone(&looks);
+        move || Clock::system().now() + looks.load(Ordering::Relaxed) * 3_600_000
+    });
+    let options = StartOptions { clock, hook: None };
+    let running = Running::start_with(stage.config(), options).await;
+    let api = running.tenant("frank", "write").await;
+    api.post_and_wait("/v1/agents/ensure", json!({})).await;
+    let limit = tokio::time::Instant::now() + LIMIT;
+    let reason = loop {
+        let agent = api.get("/v1/agents/me").await.1;
+        let reason = agent["reason"].as_str().unwrap_or_default().to_owned();
+        if reason.starts_with("crash loop") {
+            break reason;
+        }
+        assert!(tokio::time::Instant::now() < limit, "{agent}");
+        if agent["state"] == "error" {
+            looks.fetch_add(1, Ordering::Relaxed);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert!(reason.contains("brought back 5 times in a row"), "{reason}");
+    assert!(reason.contains("the service ended 4 times"), "{reason}");
+    let passes = || {
+        let requests = stage.fake.requests();
+        let lists = requests
+            .iter()
+            .filter(|request| request.path == "/1.0/instances");
+        lists.filter(|request| request.method == "GET").count()
+    };
+    let enough = passes() + 4;
+    until("three more passes", || passes() >= enough).await;
+    assert_eq!(api.agent_in("me", "error").await["reason"], json!(reason));
+
+    let ready = ScriptedGuest::ready_after(Duration::from_millis(5));
+    stage.fake.set_scripted_guest(Some(ready));
+    let recovered = api.post_and_wait("/v1/agents/me/recover", json!({})).await;
+    assert_eq!(recovered["state"], "succeeded", "{recovered}");
+    api.agent_in("me", "ready").await;
     running.server.shut_down().await;
 }
