@@ -15,6 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "pika-managed-agent-contract",
         &["pika-cloud", "pika-incus-guest-role"],
     ),
+    ("pika-agent-client", &["pika-managed-agent-contract"]),
     ("pika-store", &["pika-cloud", "pika-managed-agent-contract"]),
     (
         "pika-server",
@@ -40,6 +41,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "pika",
         &[
+            "pika-agent-client",
             "pika-cloud",
             "pika-image",
             "pika-incus-guest-role",
