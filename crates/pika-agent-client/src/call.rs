@@ -15,9 +15,9 @@ use pika_managed_agent_contract::{ErrorBody, ErrorCode};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use crate::ClientError;
 use crate::token::Token;
 use crate::transport::{Stream, Transport};
+use crate::{AgentClient, ClientError};
 
 /// Longest answer that is taken, in bytes: logs are the longest, at 4 MiB of text.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -46,7 +46,7 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    pub(crate) fn get(target: String) -> Call {
+    pub(crate) fn get(target: String, limit: Duration) -> Call {
         Call {
             method: Method::GET,
             target,
@@ -54,18 +54,18 @@ impl Call {
             key: None,
             accept: "application/json",
             last_event: None,
-            limit: Duration::from_secs(30),
+            limit,
             patience: PATIENCE,
         }
     }
 
     /// A change, with a key of its own.
-    pub(crate) fn change(method: Method, target: String, body: Bytes) -> Call {
+    pub(crate) fn change(method: Method, target: String, body: Bytes, limit: Duration) -> Call {
         Call {
             method,
             body,
             key: Some(uuid::Uuid::new_v4().to_string()),
-            ..Call::get(target)
+            ..Call::get(target, limit)
         }
     }
 
@@ -115,12 +115,11 @@ pub(crate) async fn connect(
 
 /// The answer's head, with a good status; the body is the caller's to read.
 pub(crate) async fn open(
-    transport: &Transport,
-    token: &Token,
+    client: &AgentClient,
     call: &Call,
 ) -> Result<Response<Incoming>, ClientError> {
     retried(call, || async {
-        let response = within(call, head(transport, token, call)).await?;
+        let response = within(call, head(client, call)).await?;
         match response.status().is_success() {
             true => Ok(response),
             false => within(call, refusal(call, response)).await,
@@ -130,14 +129,10 @@ pub(crate) async fn open(
 }
 
 /// The answer's body.
-pub(crate) async fn bytes(
-    transport: &Transport,
-    token: &Token,
-    call: &Call,
-) -> Result<Bytes, ClientError> {
+pub(crate) async fn bytes(client: &AgentClient, call: &Call) -> Result<Bytes, ClientError> {
     retried(call, || {
         within(call, async {
-            let response = head(transport, token, call).await?;
+            let response = head(client, call).await?;
             match response.status().is_success() {
                 true => whole(call, response).await,
                 false => refusal(call, response).await,
@@ -149,11 +144,10 @@ pub(crate) async fn bytes(
 
 /// The answer's body as a document.
 pub(crate) async fn document<T: DeserializeOwned>(
-    transport: &Transport,
-    token: &Token,
+    client: &AgentClient,
     call: &Call,
 ) -> Result<T, ClientError> {
-    let body = bytes(transport, token, call).await?;
+    let body = bytes(client, call).await?;
     serde_json::from_slice(&body).map_err(|error| {
         ClientError::protocol(&call.name(), format!("the answer can't be read ({error})"))
     })
@@ -204,13 +198,10 @@ fn is_passing(error: &ClientError) -> bool {
     }
 }
 
-async fn head(
-    transport: &Transport,
-    token: &Token,
-    call: &Call,
-) -> Result<Response<Incoming>, ClientError> {
+async fn head(client: &AgentClient, call: &Call) -> Result<Response<Incoming>, ClientError> {
     let name = call.name();
-    let request = call.request(&transport.address.authority(), token)?;
+    let transport = &client.transport;
+    let request = call.request(&transport.address.authority(), &client.token)?;
     let stream = connect(transport, &name).await?;
     let lost = |error: hyper::Error| ClientError::lost(&name, error);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))

@@ -44,6 +44,7 @@ pub struct Page {
 pub struct AgentClient {
     pub(crate) transport: Transport,
     pub(crate) token: Token,
+    pub(crate) limit: Duration,
 }
 
 impl std::fmt::Debug for AgentClient {
@@ -60,7 +61,17 @@ impl AgentClient {
     /// A client of the server at `https://HOST[:PORT]`, `unix:/PATH`, or `http://` on this host or a private network.
     pub fn new(server: &str, token: Token) -> Result<AgentClient, ClientError> {
         let transport = Transport::new(Address::parse(server)?)?;
-        Ok(AgentClient { transport, token })
+        Ok(AgentClient {
+            transport,
+            token,
+            limit: ANSWER_LIMIT,
+        })
+    }
+
+    /// The same with another limit for each attempt at a call, which is 30 seconds unless given.
+    #[must_use]
+    pub fn with_limit(self, limit: Duration) -> AgentClient {
+        AgentClient { limit, ..self }
     }
 
     /// The caller's default agent, made or brought back.
@@ -141,7 +152,7 @@ impl AgentClient {
     pub async fn delete(&self, id: &str, purge: bool) -> Result<AgentView, ClientError> {
         let query = if purge { "?purge=true" } else { "" };
         let target = routes::with_id(routes::AGENT, id) + query;
-        self.document(&Call::change(Method::DELETE, target, Bytes::new()))
+        self.document(&self.change(Method::DELETE, target, Bytes::new()))
             .await
     }
 
@@ -169,9 +180,9 @@ impl AgentClient {
         let target = format!("{}?lines={lines}", routes::with_id(routes::LOGS, id));
         let call = Call {
             accept: "text/plain, application/json",
-            ..Call::get(target)
+            ..self.call(target)
         };
-        let bytes = call::bytes(&self.transport, &self.token, &call).await?;
+        let bytes = call::bytes(self, &call).await?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
@@ -221,10 +232,10 @@ impl AgentClient {
             let held = left.as_secs().min(HELD_SECS);
             let path = routes::with_id(routes::OPERATION, operation_id);
             let call = Call {
-                limit: Duration::from_secs(held) + ANSWER_LIMIT,
+                limit: Duration::from_secs(held) + self.limit,
                 // A server that is started anew meanwhile goes on with the operation.
                 patience: left.max(PATIENCE),
-                ..Call::get(format!("{path}?wait={held}"))
+                ..self.call(format!("{path}?wait={held}"))
             };
             let seen: OperationView = self.document(&call).await?;
             let now = (seen.state, seen.step.clone());
@@ -251,7 +262,7 @@ impl AgentClient {
 
     async fn act(&self, route: &str, id: &str) -> Result<AgentView, ClientError> {
         let target = routes::with_id(route, id);
-        self.document(&Call::change(Method::POST, target, Bytes::new()))
+        self.document(&self.change(Method::POST, target, Bytes::new()))
             .await
     }
 
@@ -262,16 +273,24 @@ impl AgentClient {
     ) -> Result<T, ClientError> {
         let body = serde_json::to_vec(body)
             .map_err(|error| ClientError::protocol(&target, error.to_string()))?;
-        self.document(&Call::change(Method::POST, target, body.into()))
+        self.document(&self.change(Method::POST, target, body.into()))
             .await
     }
 
     async fn get<T: DeserializeOwned>(&self, target: String) -> Result<T, ClientError> {
-        self.document(&Call::get(target)).await
+        self.document(&self.call(target)).await
+    }
+
+    fn call(&self, target: String) -> Call {
+        Call::get(target, self.limit)
+    }
+
+    fn change(&self, method: Method, target: String, body: Bytes) -> Call {
+        Call::change(method, target, body, self.limit)
     }
 
     async fn document<T: DeserializeOwned>(&self, call: &Call) -> Result<T, ClientError> {
-        call::document(&self.transport, &self.token, call).await
+        call::document(self, call).await
     }
 }
 

@@ -20,7 +20,7 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Rest after a connection that brought nothing, and how many such in a row are taken.
 const EMPTY_REST: Duration = Duration::from_millis(500);
-const EMPTY_MAX: u32 = 20;
+const EMPTY_MAX: u32 = 10;
 /// Longest event, in bytes.
 const EVENT_BYTES_MAX: usize = 1024 * 1024;
 
@@ -107,9 +107,9 @@ impl EventStream {
             accept: "text/event-stream",
             last_event: Some(self.last),
             patience: PATIENCE,
-            ..Call::get(self.path.clone())
+            ..Call::get(self.path.clone(), self.client.limit)
         };
-        let response = call::open(&self.client.transport, &self.client.token, &call).await?;
+        let response = call::open(&self.client, &call).await?;
         let kind = response.headers().get(http::header::CONTENT_TYPE);
         let is_stream = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
         if !is_stream {
