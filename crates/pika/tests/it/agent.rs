@@ -13,15 +13,15 @@ use crate::shell::{Ended, Shell};
 const READY_SECS: u32 = 8;
 
 /// A server of this test's own, and who may use it.
-struct Stage {
-    fake: FakeIncus,
-    folder: tempfile::TempDir,
-    server: Server,
-    token: String,
+pub(crate) struct Stage {
+    pub(crate) fake: FakeIncus,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) server: Server,
+    pub(crate) token: String,
 }
 
 impl Stage {
-    async fn new() -> Stage {
+    pub(crate) async fn new() -> Stage {
         let fake = FakeIncus::start().await.unwrap();
         {
             let mut world = fake.world();
@@ -54,11 +54,11 @@ impl Stage {
         }
     }
 
-    fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         format!("http://{}", self.server.address())
     }
 
-    fn shell(&self) -> Shell<'_> {
+    pub(crate) fn shell(&self) -> Shell<'_> {
         Shell::new(self.folder.path())
             .with("PIKA_SERVER", self.address())
             .with("PIKA_TOKEN", &self.token)
