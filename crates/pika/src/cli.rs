@@ -3,6 +3,7 @@
 //! Owns names and help of every command and option. Decides nothing: absent options stay absent until
 //! [`crate::config`] settles them.
 
+mod agent;
 mod image;
 
 use std::path::PathBuf;
@@ -12,9 +13,13 @@ use pika_cloud::{IncusGuestRole, OwnedKind};
 
 use crate::config;
 
+pub(crate) use agent::{
+    AgentArguments, AgentCommand, AgentServerOptions, DeleteArguments, DestructiveArguments,
+    EventsArguments, ExecArguments, NewArguments, RestoreArguments, WaitOptions, pairs,
+};
 pub(crate) use image::{BuildOptions, ImageCommand, ImportOptions, ServerOptions};
 
-/// Runtimes, images and health of an Incus host.
+/// Agents, runtimes, images and health of an Incus host.
 #[derive(Debug, Parser)]
 #[command(
     name = "pika",
@@ -57,6 +62,8 @@ pub(crate) enum OutputFormat {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Make, look after and enter agents of a `pika-server`.
+    Agent(AgentArguments),
     /// Check, plan and carry out runtime specs.
     #[command(subcommand)]
     Runtime(RuntimeCommand),

@@ -27,6 +27,12 @@ pub(crate) const OWNER_VARIABLE: &str = "PIKA_OWNER";
 pub(crate) const OUTPUT_VARIABLE: &str = "PIKA_OUTPUT";
 /// What is logged to stderr, in the syntax of tracing's filters.
 pub(crate) const LOG_VARIABLE: &str = "PIKA_LOG";
+/// Address of the agents' server.
+pub(crate) const SERVER_VARIABLE: &str = "PIKA_SERVER";
+/// Token that is shown to it.
+pub(crate) const TOKEN_VARIABLE: &str = "PIKA_TOKEN";
+/// Kind of the terminal, which a command with one is told.
+pub(crate) const TERM_VARIABLE: &str = "TERM";
 /// Where image builds keep what can be used again.
 pub(crate) const CACHE_VARIABLE: &str = "PIKA_CACHE_DIR";
 /// Incus' own variable: the socket of its daemon, when nothing else names one.
@@ -64,6 +70,8 @@ pub(crate) struct Settings {
 struct File {
     #[serde(default)]
     incus: IncusTable,
+    #[serde(default)]
+    agent: AgentSettings,
     /// Read by pikaci.
     #[serde(default, rename = "mounts")]
     _mounts: toml::Table,
@@ -88,6 +96,23 @@ struct IncusTable {
     default_instance_type: Option<InstanceType>,
     #[serde(default)]
     allow_unenforced_root_size: bool,
+}
+
+/// Where the agents' server is, as far as the file says.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AgentSettings {
+    /// Its address.
+    pub(crate) server: Option<String>,
+    /// File that holds the token.
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+impl AgentSettings {
+    /// What the file says.
+    pub(crate) fn load(global: &Global) -> Result<AgentSettings, CommandError> {
+        read_file(global.config.as_deref()).map(|(file, _)| file.agent)
+    }
 }
 
 impl Settings {
@@ -215,6 +240,9 @@ mod tests {
             OUTPUT_VARIABLE,
             LOG_VARIABLE,
             CACHE_VARIABLE,
+            SERVER_VARIABLE,
+            TOKEN_VARIABLE,
+            TERM_VARIABLE,
             INCUS_SOCKET_VARIABLE,
             INCUS_DIR_VARIABLE,
         ] {

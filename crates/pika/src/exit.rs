@@ -6,34 +6,59 @@
 use std::error::Error;
 use std::process::ExitCode;
 
+use pika_agent_client::ClientError;
+use pika_agent_client::contract::ErrorCode;
 use pika_runtime::{
     CollectError, DestroyError, EnsureError, FactsError, InspectError, ResolvePlanError,
 };
+
+use crate::output::plain;
 
 /// Exit codes, shared by all command lines of the project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// It is done, or what was asked about is good.
-    Done = 0,
+    Done,
     /// What was asked about is not good.
-    Failed = 1,
+    Failed,
     /// The arguments, the configuration or the spec can't be used.
-    Usage = 2,
+    Usage,
     /// A deadline passed.
-    TimedOut = 4,
+    TimedOut,
     /// Incus, or this host, did not do what it should.
-    Infrastructure = 3,
+    Infrastructure,
     /// It would do harm, or something that it needs is missing; nothing was changed.
-    Refused = 6,
+    Refused,
     /// Only the operator can tell or mend what is there now.
-    OperatorNeeded = 7,
+    OperatorNeeded,
+    /// There is no such thing for whoever asks.
+    NotFound,
     /// Ctrl-C.
-    Interrupted = 130,
+    Interrupted,
+    /// A command in a guest ended with this.
+    Command(u8),
+}
+
+impl Exit {
+    const fn code(self) -> u8 {
+        match self {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::Infrastructure => 3,
+            Exit::TimedOut => 4,
+            Exit::Refused => 6,
+            Exit::OperatorNeeded => 7,
+            Exit::NotFound => 8,
+            Exit::Interrupted => 130,
+            Exit::Command(code) => code,
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> ExitCode {
-        ExitCode::from(exit as u8)
+        ExitCode::from(exit.code())
     }
 }
 
@@ -149,6 +174,41 @@ impl From<CollectError> for CommandError {
     }
 }
 
+impl From<ClientError> for CommandError {
+    fn from(error: ClientError) -> CommandError {
+        let exit = match &error {
+            ClientError::Address { .. } | ClientError::Token => Exit::Usage,
+            ClientError::Api { body, .. } => exit_of_api(body.error),
+            ClientError::OperationFailed { .. } => Exit::Failed,
+            ClientError::Timeout { .. } | ClientError::NotOver { .. } => Exit::TimedOut,
+            _ => Exit::Infrastructure,
+        };
+        let hint = error.hint().map(plain);
+        let error = CommandError::new(exit, &error);
+        CommandError {
+            message: plain(&error.message),
+            hint: error.hint.or(hint),
+            ..error
+        }
+    }
+}
+
+const fn exit_of_api(code: ErrorCode) -> Exit {
+    match code {
+        ErrorCode::InvalidRequest | ErrorCode::PayloadTooLarge => Exit::Usage,
+        ErrorCode::AgentNotFound | ErrorCode::NotFound => Exit::NotFound,
+        ErrorCode::Unauthorized
+        | ErrorCode::NotWhitelisted
+        | ErrorCode::Forbidden
+        | ErrorCode::AgentExists
+        | ErrorCode::Conflict
+        | ErrorCode::QuotaExceeded
+        | ErrorCode::RateLimited
+        | ErrorCode::RecoverFailed => Exit::Refused,
+        ErrorCode::Unavailable | ErrorCode::Internal => Exit::Infrastructure,
+    }
+}
+
 impl From<DestroyError> for CommandError {
     fn from(error: DestroyError) -> CommandError {
         let DestroyError::NotOurs { .. } = &error;
@@ -171,9 +231,10 @@ mod tests {
             (Exit::TimedOut, "timed out"),
             (Exit::Refused, "refused"),
             (Exit::OperatorNeeded, "operator needed"),
+            (Exit::NotFound, "not found"),
             (Exit::Interrupted, "interrupted"),
         ] {
-            let row = format!("| {} | {word} |", exit as u8);
+            let row = format!("| {} | {word} |", exit.code());
             assert!(
                 page.contains(&row),
                 "`{row}` is not in docs/reference/exit-codes.md"

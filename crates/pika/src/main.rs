@@ -1,22 +1,27 @@
-//! `pika`: the operator's command line. Runtimes, images, health.
+//! `pika`: the operator's command line. Agents, runtimes, images, health.
 //!
 //! Owns arguments, configuration, words and exit codes. What it does is done by the libraries; every
 //! command prints what their types serialise to with `--output json`. stdout is data, stderr is talk.
 
+mod agent;
 mod cli;
 mod config;
 mod doctor;
 mod exit;
 mod image;
 mod output;
+mod progress;
 mod runtime;
 mod spec_file;
+// The same few lines as in `pikaci`: neither command line may depend on the other.
+#[path = "../../pikaci/src/terminal.rs"]
+mod terminal;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 
-use cli::{Arguments, Command};
+use cli::{Arguments, Command, Global};
 use exit::{CommandError, Exit};
 
 fn main() -> ExitCode {
@@ -40,18 +45,23 @@ fn main() -> ExitCode {
 /// Runs the command; Ctrl-C ends it. What was begun in Incus is labelled, so the same command run again
 /// takes it up, and `destroy` removes it.
 async fn until_interrupted(arguments: Arguments) -> Result<Exit, CommandError> {
+    let Arguments { global, command } = arguments;
+    // These decide who gets Ctrl-C: it may be a command in a guest.
+    if let Command::Agent(arguments) = command {
+        return agent::run(arguments, &global).await;
+    }
     tokio::select! {
-        end = run(arguments) => end,
+        end = run(command, &global) => end,
         _ = tokio::signal::ctrl_c() => Err(CommandError::interrupted()),
     }
 }
 
-async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
-    let global = arguments.global;
-    match arguments.command {
-        Command::Runtime(command) => runtime::run(command, &global).await,
-        Command::Image(command) => image::run(command, &global).await,
-        Command::Doctor(arguments) => doctor::run(&arguments, &global).await,
+async fn run(command: Command, global: &Global) -> Result<Exit, CommandError> {
+    match command {
+        Command::Agent(arguments) => agent::run(arguments, global).await,
+        Command::Runtime(command) => runtime::run(command, global).await,
+        Command::Image(command) => image::run(command, global).await,
+        Command::Doctor(arguments) => doctor::run(&arguments, global).await,
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

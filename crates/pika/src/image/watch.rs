@@ -2,13 +2,11 @@
 //!
 //! Owns the lines on stderr: on a terminal one for each step, elsewhere none.
 
-use std::io::IsTerminal as _;
-use std::time::Duration;
-
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use pika_image::{Progress, ProgressEvent};
 
 use crate::output::{DIM, GOOD, plain};
+use crate::progress;
 
 /// Shows progress on stderr if that is a terminal.
 pub(super) struct Watch {
@@ -17,16 +15,9 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn new() -> Watch {
-        if !std::io::stderr().is_terminal() {
-            return Watch {
-                bar: ProgressBar::hidden(),
-            };
+        Watch {
+            bar: progress::spinner(),
         }
-        let bar = ProgressBar::new_spinner();
-        let style = ProgressStyle::with_template("{spinner} {wide_msg}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-        bar.enable_steady_tick(Duration::from_millis(120));
-        Watch { bar }
     }
 }
 

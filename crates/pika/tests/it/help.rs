@@ -9,6 +9,18 @@ fn every_command_has_its_help() {
     let mut text = String::new();
     for command in [
         vec!["--help"],
+        vec!["agent", "--help"],
+        vec!["agent", "new", "-h"],
+        vec!["agent", "restart", "-h"],
+        vec!["agent", "restore", "-h"],
+        vec!["agent", "reset", "-h"],
+        vec!["agent", "delete", "-h"],
+        vec!["agent", "backups", "-h"],
+        vec!["agent", "logs", "-h"],
+        vec!["agent", "events", "-h"],
+        vec!["agent", "exec", "-h"],
+        vec!["agent", "ssh", "-h"],
+        vec!["agent", "wait", "-h"],
         vec!["runtime", "--help"],
         vec!["runtime", "validate", "-h"],
         vec!["runtime", "plan", "-h"],
@@ -44,6 +56,13 @@ fn a_wrong_argument_is_exit_2_with_nothing_on_stdout() {
         vec!["runtime", "ensure", "x", "--role", "nobody"],
         vec!["runtime", "ensure", "x", "--lease-secs", "0"],
         vec!["doctor", "--output", "yaml"],
+        vec!["agent"],
+        vec!["agent", "restore", "me"],
+        vec!["agent", "delete"],
+        vec!["agent", "exec", "me"],
+        vec!["agent", "new", "--label", "x"],
+        vec!["agent", "logs", "--lines", "0"],
+        vec!["agent", "list", "--token", "x"],
     ] {
         let ended = Shell::new(dir.path()).pika(&arguments);
         assert_eq!(

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test may fail the test")]
 
+mod agent;
+mod agent_terminal;
 mod config;
 mod help;
 mod real;
