@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 const READ_BYTES: usize = 64 * 1024;
 
@@ -69,10 +69,13 @@ async fn pass(program: UnixStream, daemon: PathBuf, stop: Stop, told: Arc<watch:
     };
     let (mut from_program, mut to_program) = program.into_split();
     let (mut from_server, mut to_server) = server.into_split();
+    let (halt, halted) = oneshot::channel::<()>();
     let mut answers = tokio::spawn(async move {
-        tokio::io::copy(&mut from_server, &mut to_program)
-            .await
-            .ok();
+        tokio::select! {
+            _ = tokio::io::copy(&mut from_server, &mut to_program) => None,
+            // A half that is dropped ends its direction, and the program would see that.
+            Ok(()) = halted => Some((from_server, to_program)),
+        }
     });
     let mut bytes = vec![0; READ_BYTES];
     loop {
@@ -83,9 +86,9 @@ async fn pass(program: UnixStream, daemon: PathBuf, stop: Stop, told: Arc<watch:
         let Ok(count @ 1..) = read else { break };
         if stop.names(&bytes[..count]) {
             // Before the request is passed on, so that no answer slips through.
-            answers.abort();
-            let at = stop.at;
-            if at == At::Answer {
+            halt.send(()).ok();
+            let _held = answers.await;
+            if stop.at == At::Answer {
                 to_server.write_all(&bytes[..count]).await.ok();
             }
             told.send_replace(true);

@@ -1,17 +1,14 @@
 //! Instances of lanes that did not pass, kept for people to look into: entered, released, and gone when their time is over.
 
-use pikahut::incus::ExecRequest;
 use pikahut::stack::TestIncus;
 
 use crate::bench_tree::{Tree, lane};
 use crate::caches::{CACHE, volumes};
 use crate::gate::{At, Gate, Stop};
-use crate::program::{LIMIT, ended, kill, start, until_logged};
+use crate::program::{LIMIT, kill, start};
 
 /// What a process's command can tell of what it was given.
 const FACTS: &str = "env | grep -v '^_=\\|^SHLVL=' | sort; id; pwd; umask; ulimit -c";
-/// Goes on until it is let go.
-const SLOW: &str = "echo ready; while [ ! -e /tmp/go ]; do sleep 0.1; done";
 const MOVE_LEASE: Stop = Stop {
     at: At::Request,
     method: "PATCH",
@@ -103,35 +100,16 @@ async fn what_is_kept_goes_with_the_first_command_past_its_time() {
     }
 }
 
-/// Whether the run has its verdict when it is killed: it is written beside what becomes of the instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    /// Another lane still runs.
-    Open,
-    Written,
-}
-
 /// A run that is killed at `stop`, when the result is there and nothing says what becomes of the instance.
-async fn killed_at(incus: &TestIncus, stop: Stop, verdict: Verdict) -> Tree {
-    let lanes = match verdict {
-        Verdict::Open => [lane("bad", "false", ""), lane("slow", SLOW, "")].concat(),
-        Verdict::Written => lane("bad", "false", ""),
-    };
-    let tree = Tree::on(incus, &lanes).await;
+async fn killed_at(incus: &TestIncus, stop: Stop) -> Tree {
+    let tree = Tree::on(incus, &lane("bad", "false", "")).await;
     let mut gate = Gate::open(incus.socket(), stop);
     let socket = gate.socket();
     let socket = socket.to_str().expect("text");
-    let arguments = ["run", "--all", "--keep-going", "--keep-failed", "--socket"];
-    let child = start(&tree, &[&arguments[..], &[socket]].concat());
+    let child = start(&tree, &["run", "bad", "--keep-failed", "--socket", socket]);
     tokio::time::timeout(LIMIT, gate.stopped())
         .await
         .unwrap_or_else(|_| panic!("no request {stop:?}"));
-    if verdict == Verdict::Written {
-        let written = pikahut::wait::until_async(LIMIT, || async {
-            (!tree.record()["verdict"].is_null()).then_some(())
-        });
-        written.await.expect("the run has its verdict");
-    }
     kill(child).await;
     drop(gate);
     let job = tree.newest_run().join("jobs/bad");
@@ -144,13 +122,9 @@ async fn killed_at(incus: &TestIncus, stop: Stop, verdict: Verdict) -> Tree {
 async fn killed_before_it_is_noted_as_kept_it_is_kept_by_who_takes_the_run_up() {
     let incus = TestIncus::shared().await;
     for at in [At::Request, At::Answer] {
-        let tree = killed_at(&incus, Stop { at, ..MOVE_LEASE }, Verdict::Open).await;
-        let child = start(&tree, &["resume"]);
-        until_logged(&tree, "slow", "ready").await;
-        let_go(&incus, &tree).await;
-        ended(child).await.assert_code(1);
+        let tree = killed_at(&incus, Stop { at, ..MOVE_LEASE }).await;
+        tree.run(&["resume"]).await.assert_code(1);
         assert_eq!(removal(&tree, "bad")["removal"], "kept");
-        assert_eq!(tree.result("slow")["outcome"], "passed");
         tree.run(&["release", &tree.newest_id()])
             .await
             .assert_code(0);
@@ -158,38 +132,12 @@ async fn killed_before_it_is_noted_as_kept_it_is_kept_by_who_takes_the_run_up() 
     }
 }
 
-/// Ends the lane that goes on.
-async fn let_go(incus: &TestIncus, tree: &Tree) {
-    let job = tree.newest_run().join("jobs/slow/job.json");
-    let job = std::fs::read_to_string(job).expect("it was begun");
-    let job: serde_json::Value = serde_json::from_str(&job).expect("a JSON document");
-    let instance = job["instance_name"].as_str().expect("a name");
-    let request = ExecRequest::new(["touch", "/tmp/go"]);
-    let touched = incus
-        .client()
-        .exec_capture(instance, &request, Default::default(), LIMIT)
-        .await;
-    assert_eq!(touched.expect("it runs").exit_code, 0);
-}
-
 #[tokio::test]
 async fn killed_before_it_is_noted_as_kept_it_goes_with_a_run_that_is_cancelled() {
     let incus = TestIncus::shared().await;
     for at in [At::Request, At::Answer] {
-        let tree = killed_at(&incus, Stop { at, ..MOVE_LEASE }, Verdict::Open).await;
+        let tree = killed_at(&incus, Stop { at, ..MOVE_LEASE }).await;
         tree.run(&["cancel"]).await.assert_code(0);
-        assert_eq!(removal(&tree, "bad")["removal"], "destroyed");
-        incus.assert_nothing_left().await;
-    }
-}
-
-#[tokio::test]
-async fn killed_before_it_is_noted_as_kept_it_goes_with_any_command_once_the_run_is_over() {
-    let incus = TestIncus::shared().await;
-    for at in [At::Request, At::Answer] {
-        let tree = killed_at(&incus, Stop { at, ..MOVE_LEASE }, Verdict::Written).await;
-        tree.run(&["cancel"]).await.assert_code(2);
-        tree.run(&["status"]).await.assert_code(0);
         assert_eq!(removal(&tree, "bad")["removal"], "destroyed");
         incus.assert_nothing_left().await;
     }
