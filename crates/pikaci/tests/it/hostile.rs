@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use pikahut::incus::{Client, InstanceStatus, StateChange};
+use pikahut::incus::{Client, ExecRequest, InstanceStatus, StateChange};
 use pikahut::process::{Taken, samples};
 use pikahut::stack::TestIncus;
 use serde_json::{Value, json};
@@ -276,7 +276,8 @@ async fn an_instance_that_stays_frozen_is_told_as_that_and_removed() {
 #[tokio::test]
 async fn private_the_daemon_is_killed_and_restarted_in_the_middle() {
     let incus = TestIncus::private("pkrestart").await;
-    let counts = "for i in $(seq 1 80); do echo line $i; sleep 0.1; done";
+    // Not over before the daemon is back for the second time, however long it takes to stop.
+    let counts = "for i in $(seq 1 80); do echo line $i; sleep 0.1; until [ $i != 70 ] || [ -e /tmp/go ]; do sleep 0.1; done; done";
     let lanes = [
         lane("counts", counts, ""),
         lane("later", "echo ok", "needs = [\"counts\"]"),
@@ -290,6 +291,13 @@ async fn private_the_daemon_is_killed_and_restarted_in_the_middle() {
     // This time as an update of the package does it.
     assert!(incus.daemon().stop_blocking());
     incus.daemon().restart_blocking().expect("starts again");
+    let instance = instance_of(&tree, "counts");
+    let go = ExecRequest::new(["touch", "/tmp/go"]);
+    let went = incus
+        .client()
+        .exec_capture(&instance, &go, Default::default(), LIMIT)
+        .await;
+    assert_eq!(went.expect("it runs").exit_code, 0);
     ended(child).await.assert_code(0);
     let wanted: String = (1..=80).map(|at| format!("line {at}\n")).collect();
     assert_eq!(String::from_utf8_lossy(&tree.log("counts")), wanted);
