@@ -7,6 +7,7 @@ use std::sync::Arc;
 use pika_store::Store;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -31,6 +32,8 @@ pub(crate) struct App {
     pub(crate) hook: Option<Arc<dyn WorkHook>>,
     /// Cancelled when the server is to end.
     pub(crate) ending: CancellationToken,
+    /// Websockets that are open; each says goodbye before the server is gone.
+    pub(crate) sockets: TaskTracker,
     /// This process, among all on one database.
     pub(crate) name: String,
 }

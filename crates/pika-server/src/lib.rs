@@ -31,7 +31,7 @@ pub use config::{
     Config, ConfigError, DEFAULT_QUOTAS, DEFAULT_SIZES, LocalIncus, SnapshotPlan, Times, VARIABLES,
 };
 pub use secret::Secret;
-pub use server::{FIRST_OWNER, Server, StartError, StartOptions};
+pub use server::{ENDING_LIMIT, FIRST_OWNER, REQUESTS_LIMIT, Server, StartError, StartOptions};
 pub use work::{StepSide, WorkHook};
 
 /// The OpenAPI document of the API.

@@ -1,17 +1,22 @@
 //! `pika-server`: reads its configuration, starts, and ends on SIGTERM or SIGINT.
 
+mod service;
+
 use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 use pika_server::{Config, Server, StartOptions};
-use tokio::signal::unix::{SignalKind, signal};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The control plane of managed agents on Incus.
 ///
-/// Settings come from a TOML file and the environment; docs/reference/server.md lists both. The first start prints an
-/// operator's token once.
+/// Settings come from a TOML file and the environment; docs/reference/server.md lists both. The first start makes an
+/// operator's token: printed once on a terminal, else written to a file that it names.
+///
+/// SIGTERM and SIGINT end it in order; a second one ends it at once, with 1.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
@@ -27,6 +32,9 @@ struct Arguments {
     /// Print the OpenAPI document, and end
     #[arg(long)]
     print_openapi: bool,
+    /// Print the manual page, and end
+    #[arg(long, hide = true)]
+    print_man: bool,
 }
 
 fn main() -> ExitCode {
@@ -42,6 +50,12 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if arguments.print_man {
+        clap_mangen::Man::new(Arguments::command())
+            .section("8")
+            .render(&mut std::io::stdout())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if arguments.print_openapi {
         let document = serde_json::to_string_pretty(&pika_server::openapi())?;
         writeln!(std::io::stdout(), "{document}")?;
@@ -59,8 +73,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         return runtime.block_on(check(&config));
     }
     begin_logging(config.log_json);
-    runtime.block_on(serve(config))?;
-    Ok(ExitCode::SUCCESS)
+    let code = runtime.block_on(serve(config));
+    // What is still there had its time.
+    runtime.shutdown_background();
+    code
 }
 
 fn begin_logging(json: bool) {
@@ -92,25 +108,67 @@ async fn check(config: &Config) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let server = Server::start(config, StartOptions::default()).await?;
+async fn serve(config: Config) -> anyhow::Result<ExitCode> {
+    let mut asked = AskedToEnd::listen()?;
+    let options = StartOptions {
+        token_file: service::token_file(std::io::stdout().is_terminal(), &config.database),
+        ..StartOptions::default()
+    };
+    let token_file = options.token_file.clone();
+    let server = Server::start(config, options).await?;
+    greet(&server, token_file.as_deref())?;
+    service::tell(NotifyState::Ready);
+    tokio::spawn(service::say_that_it_lives());
+    asked.next().await;
+    tracing::info!("asked to end");
+    service::tell(NotifyState::Stopping);
+    tokio::select! {
+        () = server.shut_down() => Ok(ExitCode::SUCCESS),
+        () = asked.next() => {
+            tracing::warn!("asked again: ends at once");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn greet(server: &Server, token_file: Option<&Path>) -> anyhow::Result<()> {
     let mut out = std::io::stdout();
-    if let Some(token) = server.first_token() {
-        writeln!(
+    match (server.first_token(), token_file) {
+        (Some(_), Some(path)) => writeln!(
+            out,
+            "operator's first token, written this once; keep it, and remove the file: {}",
+            path.display()
+        )?,
+        (Some(token), None) => writeln!(
             out,
             "operator's first token, shown this once; keep it:\n{}",
             token.reveal()
-        )?;
+        )?,
+        (None, _) => {}
     }
     writeln!(out, "listening on http://{}", server.address())?;
     out.flush()?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    tracing::info!("asked to end");
-    server.shut_down().await;
     Ok(())
+}
+
+/// The signals that ask for an end.
+struct AskedToEnd {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl AskedToEnd {
+    fn listen() -> std::io::Result<AskedToEnd> {
+        Ok(AskedToEnd {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }

@@ -4,13 +4,17 @@
 //! whoever takes them next, and only then the database is closed.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pika_managed_agent_contract::{Role, Scope};
 use pika_store::{AllowEntry, NewToken, OpenError, Owner, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::app::{App, Signals};
 use crate::clock::Clock;
@@ -23,6 +27,10 @@ use crate::{http, reconcile, work};
 
 /// The owner that the first token belongs to.
 pub const FIRST_OWNER: &str = "operator";
+/// How long requests under way may take once the server is to end.
+pub const REQUESTS_LIMIT: Duration = Duration::from_secs(10);
+/// How long the whole end may take.
+pub const ENDING_LIMIT: Duration = Duration::from_secs(20);
 
 /// A server that can't be started.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +46,18 @@ pub enum StartError {
     Listen {
         /// Where.
         address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The operator's first token can't be kept.
+    #[error(
+        "can't write the operator's first token to {path}; no token was made",
+        path = path.display()
+    )]
+    TokenFile {
+        /// Where it should go.
+        path: PathBuf,
         /// Why.
         #[source]
         source: std::io::Error,
@@ -64,6 +84,8 @@ pub struct StartOptions {
     pub clock: Clock,
     /// Told about each step of each operation.
     pub hook: Option<Arc<dyn WorkHook>>,
+    /// Where the operator's first token is written before it counts, for its owner alone.
+    pub token_file: Option<PathBuf>,
 }
 
 impl Default for StartOptions {
@@ -71,6 +93,7 @@ impl Default for StartOptions {
         StartOptions {
             clock: Clock::system(),
             hook: None,
+            token_file: None,
         }
     }
 }
@@ -82,12 +105,13 @@ impl Server {
     /// Each reason is a variant of its own.
     pub async fn start(config: Config, options: StartOptions) -> Result<Server, StartError> {
         let store = Store::open(&config.database).await?;
-        let first_token = first_token(&store, &config, &options.clock).await?;
         let (listener, address) = listen(config.listen).await?;
         let metrics_listener = match config.metrics_listen {
             Some(address) => Some(listen(address).await?),
             None => None,
         };
+        // The last thing that can fail: a token that was made and never shown would lock everybody out.
+        let first_token = first_token(&store, &config, &options).await?;
         let metrics_address = metrics_listener.as_ref().map(|(_, address)| *address);
         let app = Arc::new(App {
             fleet: Fleet::new(&config),
@@ -98,6 +122,7 @@ impl Server {
             strays: reconcile::Strays::default(),
             hook: options.hook,
             ending: CancellationToken::new(),
+            sockets: TaskTracker::new(),
             name: new_id("server"),
             config,
         });
@@ -148,15 +173,29 @@ impl Server {
         &self.app.store
     }
 
-    /// Ends it in order.
+    /// Ends it in order, within [`ENDING_LIMIT`]; what has not ended by then is told and dropped.
     pub async fn shut_down(self) {
+        let until = Instant::now() + ENDING_LIMIT;
         self.app.ending.cancel();
-        for (name, task) in self.tasks {
-            if let Err(error) = task.await {
-                tracing::error!(task = name, %error, "a part ended badly");
+        for (task, handle) in self.tasks {
+            let abort = handle.abort_handle();
+            match tokio::time::timeout_at(until, handle).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(task, %error, "a part ended badly"),
+                Err(_) => {
+                    abort.abort();
+                    tracing::error!(task, "a part did not end in time, and is dropped");
+                }
             }
         }
-        self.app.store.close().await;
+        self.app.sockets.close();
+        let last = async {
+            self.app.sockets.wait().await;
+            self.app.store.close().await;
+        };
+        if tokio::time::timeout_at(until, last).await.is_err() {
+            tracing::error!("the database was not let go in time");
+        }
         tracing::info!("ended");
     }
 }
@@ -170,22 +209,31 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartE
 
 async fn serve(app: Arc<App>, listener: TcpListener, router: axum::Router) {
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let ending = app.ending.clone();
     let served = axum::serve(listener, service)
-        .with_graceful_shutdown(async move { ending.cancelled().await })
-        .await;
-    if let Err(error) = served {
-        tracing::error!(%error, "no more requests are taken");
+        .with_graceful_shutdown(app.ending.clone().cancelled_owned())
+        .into_future();
+    let late = async {
+        app.ending.cancelled().await;
+        tokio::time::sleep(REQUESTS_LIMIT).await;
+    };
+    tokio::select! {
+        served = served => {
+            if let Err(error) = served {
+                tracing::error!(%error, "no more requests are taken");
+            }
+        }
+        () = late => tracing::warn!("requests that were still under way are dropped"),
     }
 }
 
-/// Makes the operator's first token on a database that has none that counts.
+/// Makes the operator's first token on a database that has none that counts. Kept first and counted then: a server that
+/// dies in between makes another.
 async fn first_token(
     store: &Store,
     config: &Config,
-    clock: &Clock,
+    options: &StartOptions,
 ) -> Result<Option<Secret>, StartError> {
-    let now = clock.now();
+    let now = options.clock.now();
     if store.has_operator_token(now).await? {
         return Ok(None);
     }
@@ -205,6 +253,14 @@ async fn first_token(
     };
     store.allow(&entry).await?;
     let secret = Secret::token()?;
+    if let Some(path) = &options.token_file {
+        secret
+            .write_to(path)
+            .map_err(|source| StartError::TokenFile {
+                path: path.clone(),
+                source,
+            })?;
+    }
     let token = NewToken {
         id: new_id("token"),
         owner_id: owner.id,

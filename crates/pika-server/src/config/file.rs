@@ -73,6 +73,16 @@ pub enum ConfigError {
         /// The rule.
         rule: &'static str,
     },
+    /// A time can't be used.
+    #[error("`{key}` is {secs}, which must be {least} to {SECS_MAX} seconds")]
+    Time {
+        /// The key.
+        key: &'static str,
+        /// What was given.
+        secs: u64,
+        /// The least.
+        least: u64,
+    },
     /// Parameters of agents can't be used.
     #[error("parameters of agents can't be used")]
     Params(#[from] ParamsError),
@@ -384,11 +394,7 @@ fn times(table: &TimesTable) -> Result<Times, ConfigError> {
     let pick = |key: &'static str, given: Option<u64>, least: u64, default: Duration| match given {
         None => Ok(default),
         Some(secs) if (least..=SECS_MAX).contains(&secs) => Ok(Duration::from_secs(secs)),
-        Some(secs) => Err(ConfigError::Value {
-            key,
-            value: secs.to_string(),
-            rule: "is too short or longer than ten years",
-        }),
+        Some(secs) => Err(ConfigError::Time { key, secs, least }),
     };
     Ok(Times {
         ready: pick("times.ready_secs", table.ready_secs, 1, defaults.ready)?,

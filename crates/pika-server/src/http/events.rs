@@ -1,5 +1,6 @@
 //! Events: a page of them, or a stream that can be taken up again after any of them.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use super::auth::Caller;
 use super::body::{Id, Params, page_length};
 use super::error::ApiError;
 use super::{Shared, views};
+use crate::trouble::chain;
 
 /// Events read at a time for a stream.
 const BATCH: i64 = 200;
@@ -25,6 +27,8 @@ const BATCH: i64 = 200;
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How often a quiet stream says that it is there.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
+/// After how long a client is to come back to a server that ends.
+const COME_BACK: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -120,54 +124,88 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>, ApiError> {
     }
 }
 
+/// The last thing on a stream whose server ends: no event, so that no client takes it for one, but when to come back.
+fn goodbye() -> Sse {
+    Sse::default()
+        .comment("the server ends; come back with the last id")
+        .retry(COME_BACK)
+}
+
 /// Every event after `after`, each once, in order, until the client or the server goes.
 fn stream(
     shared: Arc<Shared>,
     whose: Whose,
     after: i64,
 ) -> impl Stream<Item = Result<Sse, Infallible>> {
-    let happenings = shared.app.signals.happenings();
-    let state = (
+    let reader = Reader {
+        happenings: shared.app.signals.happenings(),
         shared,
         whose,
         after,
-        happenings,
-        std::collections::VecDeque::new(),
-    );
-    futures_util::stream::unfold(
-        state,
-        |(shared, whose, mut after, mut happenings, mut ready)| async move {
-            loop {
-                if let Some(event) = ready.pop_front() {
-                    return Some((Ok(event), (shared, whose, after, happenings, ready)));
-                }
-                happenings.mark_unchanged();
-                let app = &shared.app;
-                match app.store.events_after(whose.scope(), after, BATCH).await {
-                    Ok(found) => {
-                        after = found.last().map_or(after, |event| event.id);
-                        ready.extend(found.iter().filter_map(|event| sse(&views::event(event))));
-                        if !ready.is_empty() {
-                            continue;
-                        }
-                    }
-                    // The client comes back with the last id that it has.
-                    Err(error) => {
-                        tracing::warn!(
-                            error = crate::trouble::chain(&error),
-                            "a stream of events ends"
-                        );
-                        return None;
-                    }
-                }
-                tokio::select! {
-                    () = app.ending.cancelled() => return None,
-                    _ = happenings.changed() => {}
-                    () = tokio::time::sleep(LOOK_AGAIN) => {}
-                }
+        ready: VecDeque::new(),
+        over: false,
+    };
+    futures_util::stream::unfold(reader, |mut reader| async move {
+        let next = reader.next().await?;
+        Some((Ok(next), reader))
+    })
+}
+
+/// Where a stream is.
+struct Reader {
+    shared: Arc<Shared>,
+    whose: Whose,
+    after: i64,
+    happenings: tokio::sync::watch::Receiver<u64>,
+    ready: VecDeque<Sse>,
+    /// Whether nothing comes after what is ready.
+    over: bool,
+}
+
+impl Reader {
+    async fn next(&mut self) -> Option<Sse> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Some(event);
             }
-        },
-    )
+            if self.over {
+                return None;
+            }
+            self.happenings.mark_unchanged();
+            self.read().await;
+            if !self.ready.is_empty() || self.over {
+                continue;
+            }
+            let app = &self.shared.app;
+            tokio::select! {
+                () = app.ending.cancelled() => {
+                    self.ready.push_back(goodbye());
+                    self.over = true;
+                }
+                _ = self.happenings.changed() => {}
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
+            }
+        }
+    }
+
+    async fn read(&mut self) {
+        let store = &self.shared.app.store;
+        match store
+            .events_after(self.whose.scope(), self.after, BATCH)
+            .await
+        {
+            Ok(found) => {
+                self.after = found.last().map_or(self.after, |event| event.id);
+                let events = found.iter().filter_map(|event| sse(&views::event(event)));
+                self.ready.extend(events);
+            }
+            // The client comes back with the last id that it has.
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "a stream of events ends");
+                self.over = true;
+            }
+        }
+    }
 }
 
 fn sse(event: &EventView) -> Option<Sse> {

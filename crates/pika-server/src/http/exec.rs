@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use futures_util::stream::{SplitSink, SplitStream};
@@ -22,6 +22,7 @@ use pika_managed_agent_contract::{ErrorBody, ErrorCode};
 use pika_runtime::incus::{self, ExecRequest, ExecSession, ExecStream};
 use pika_runtime::{RuntimeId, Runtimes};
 use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::agents::find;
@@ -35,6 +36,8 @@ use crate::trouble::{Trouble, chain};
 const START_LIMIT: Duration = Duration::from_secs(10);
 /// How long the end of a command is waited for after its output ended.
 const EXIT_LIMIT: Duration = Duration::from_secs(10);
+/// How long the client may take to hear that it is over.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
 
 pub(super) async fn get(
     State(shared): State<Arc<Shared>>,
@@ -58,12 +61,10 @@ pub(super) async fn get(
     app.store.audit(app.clock.now(), who, "").await?;
     let ending = app.ending.clone();
     let upgrade = upgrade.max_message_size(EXEC_MESSAGE_BYTES_MAX);
+    let open = app.sockets.token();
     Ok(upgrade.on_upgrade(move |socket| async move {
-        let session = serve(socket, runtimes, runtime_id(&agent), request_id);
-        tokio::select! {
-            () = ending.cancelled() => {}
-            () = session => {}
-        }
+        serve(socket, runtimes, runtime_id(&agent), request_id, ending).await;
+        drop(open);
     }))
 }
 
@@ -86,12 +87,22 @@ fn unless_foreign(headers: &HeaderMap) -> Result<(), ApiError> {
 
 type Out = Mutex<SplitSink<WebSocket, Message>>;
 
-async fn serve(socket: WebSocket, runtimes: Runtimes, id: RuntimeId, request_id: String) {
+async fn serve(
+    socket: WebSocket,
+    runtimes: Runtimes,
+    id: RuntimeId,
+    request_id: String,
+    ending: CancellationToken,
+) {
     let (out, mut input) = socket.split();
     let out = Mutex::new(out);
-    let end = match begin(&mut input, &runtimes, &id).await {
-        Ok(session) => pass_on(session, &mut input, &out).await,
-        Err(trouble) => Err(trouble),
+    let session = async {
+        let session = begin(&mut input, &runtimes, &id).await?;
+        pass_on(session, &mut input, &out).await
+    };
+    let (end, code) = tokio::select! {
+        () = ending.cancelled() => (Err(server_ends()), close_code::AWAY),
+        end = session => (end, close_code::NORMAL),
     };
     let end = end.map_or_else(
         |trouble| {
@@ -104,11 +115,36 @@ async fn serve(socket: WebSocket, runtimes: Runtimes, id: RuntimeId, request_id:
         },
         ExecEnd::Exited,
     );
-    let text = serde_json::to_string(&end).expect("an end is a document");
-    let mut out = out.lock().await;
-    // If the client is gone, nobody is left to be told.
-    drop(out.send(Message::Text(text.into())).await);
-    drop(out.close().await);
+    // If the client is gone or doesn't read, nobody is left to be told.
+    drop(tokio::time::timeout(GOODBYE_LIMIT, say_goodbye(out, input, &end, code)).await);
+}
+
+fn server_ends() -> ApiError {
+    ApiError::new(
+        ErrorCode::Unavailable,
+        "the server ends, and the command with it",
+    )
+    .hint("start it again in a moment")
+}
+
+/// The end as the last message, then the websocket's own end; what the client still sends is read, or a system would
+/// throw both away with it.
+async fn say_goodbye(
+    out: Out,
+    mut input: SplitStream<WebSocket>,
+    end: &ExecEnd,
+    code: u16,
+) -> Result<(), axum::Error> {
+    let mut out = out.into_inner();
+    let text = serde_json::to_string(end).expect("an end is a document");
+    out.send(Message::Text(text.into())).await?;
+    let close = CloseFrame {
+        code,
+        reason: "".into(),
+    };
+    out.send(Message::Close(Some(close))).await?;
+    while let Some(Ok(_)) = input.next().await {}
+    Ok(())
 }
 
 async fn begin(

@@ -55,15 +55,16 @@ pub(crate) async fn run(app: Arc<App>) {
     while !app.ending.is_cancelled() {
         let began = Instant::now();
         match hold_lease(&app).await {
-            Ok(true) => match pass::pass(&app, &mut memory, &woken).await {
-                Ok(places) => {
+            Ok(true) => match until_the_end(&app, pass::pass(&app, &mut memory, &woken)).await {
+                None => break,
+                Some(Ok(places)) => {
                     for place in places {
                         heard.entry(place.clone()).or_insert_with(|| {
                             listeners.spawn(wake::listen(Arc::clone(&app), place, woken.clone()));
                         });
                     }
                 }
-                Err(error) => {
+                Some(Err(error)) => {
                     app.metrics.pass_failed(began.elapsed());
                     app.metrics.database_failed(Part::Reconcile);
                     tracing::error!(error = chain(&error), "a look at everything failed");
@@ -89,6 +90,14 @@ pub(crate) async fn run(app: Arc<App>) {
     }
     listeners.close();
     listeners.wait().await;
+}
+
+/// What comes of something, unless the server ends first: what a pass didn't come to, the next server's does.
+async fn until_the_end<T>(app: &App, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        () = app.ending.cancelled() => None,
+        done = work => Some(done),
+    }
 }
 
 /// Until the next pass: a period, or less when something happened.

@@ -3,6 +3,7 @@
 //! Owns which guests are looked into: those that started anew, woke us, or aren't ready; of those that are ready a few in
 //! turn. So the number of requests depends on what changes and not on how many agents there are.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
@@ -150,39 +151,41 @@ async fn list_all(
         places.entry(Fleet::place_of(agent)).or_default();
     }
     for (place, listed) in &mut places {
-        *listed = list(app, place).await;
-        match listed {
-            Some(_) => drop(memory.unreachable.remove(place)),
-            None => drop(memory.unreachable.entry(place.clone()).or_insert(now)),
+        let endpoint = place.endpoint.as_deref().unwrap_or("local");
+        let project = place.project.as_str();
+        // Told when it changes: a place that is away for a day is not told of in each pass.
+        match list(app, place).await {
+            Ok(found) => {
+                *listed = Some(found);
+                if memory.unreachable.remove(place).is_some() {
+                    tracing::info!(endpoint, project, "Incus answers again");
+                }
+            }
+            Err(error) => {
+                if let Entry::Vacant(vacant) = memory.unreachable.entry(place.clone()) {
+                    vacant.insert(now);
+                    tracing::warn!(endpoint, project, error, "Incus can't be asked");
+                }
+            }
         }
     }
     places
 }
 
-async fn list(app: &App, place: &Place) -> Listed {
-    let runtimes = match app.fleet.runtimes_at(place) {
-        Ok(runtimes) => runtimes,
-        Err(trouble) => {
-            tracing::warn!(%trouble, project = place.project, "a place of agents can't be used");
-            return None;
-        }
-    };
+async fn list(app: &App, place: &Place) -> Result<BTreeMap<String, OwnedInstance>, String> {
+    let runtimes = app
+        .fleet
+        .runtimes_at(place)
+        .map_err(|trouble| trouble.to_string())?;
     app.metrics.listed();
-    match runtimes.observe_all(&place.project, OwnedKind::Agent).await {
-        Ok(listed) => Some(
-            listed
-                .into_iter()
-                .map(|instance| (instance.id.runtime_id().to_owned(), instance))
-                .collect(),
-        ),
-        Err(error) => {
-            tracing::warn!(
-                error = crate::trouble::chain(&error),
-                "Incus can't be asked"
-            );
-            None
-        }
-    }
+    let listed = runtimes
+        .observe_all(&place.project, OwnedKind::Agent)
+        .await
+        .map_err(|error| crate::trouble::chain(&error))?;
+    Ok(listed
+        .into_iter()
+        .map(|instance| (instance.id.runtime_id().to_owned(), instance))
+        .collect())
 }
 
 /// An agent whose server can't be asked is as it was last known, and shown as stale after a while.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use pika_server::{Config, VARIABLES};
+use pika_server::{Config, ENDING_LIMIT, REQUESTS_LIMIT, VARIABLES};
 
 fn document(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -73,4 +73,22 @@ fn an_outside_url_with_a_path_is_refused() {
          such as https://agents.example, and no path"
     );
     assert!(refused("agents.example").contains("server.external_url"));
+}
+
+#[test]
+fn the_end_is_as_long_as_is_written_and_shorter_than_systemd_waits() {
+    let reference = std::fs::read_to_string(document("reference/server.md")).unwrap();
+    for limit in [
+        format!("have {} seconds", REQUESTS_LIMIT.as_secs()),
+        format!("takes {} seconds at most", ENDING_LIMIT.as_secs()),
+    ] {
+        assert!(reference.contains(&limit), "{limit}");
+    }
+    let unit = document("../packaging/systemd/pika-server.service");
+    let unit = std::fs::read_to_string(unit).unwrap();
+    let stop = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("TimeoutStopSec="));
+    let stop: u64 = stop.unwrap().parse().unwrap();
+    assert!(stop > ENDING_LIMIT.as_secs(), "{stop}");
 }

@@ -167,6 +167,7 @@ async fn killed_at(kind: OperationKind, step: &'static str, side: StepSide) {
     let options = StartOptions {
         clock: clock.clone(),
         hook: Some(Arc::clone(&hook) as Arc<dyn WorkHook>),
+        ..StartOptions::default()
     };
     let process = Process::start(stage, options).await;
     let api = process.running.tenant("alice", "write").await;
@@ -198,6 +199,7 @@ async fn killed_at(kind: OperationKind, step: &'static str, side: StepSide) {
     let options = StartOptions {
         clock,
         hook: Some(hook),
+        ..StartOptions::default()
     };
     let process = Process::start(stage, options).await;
     let api = api.on(&process.running.server);

@@ -233,7 +233,10 @@ async fn an_agent_that_crashes_again_and_again_is_left_with_its_reason_until_som
         let looks = Arc::clone(&looks);
         move || Clock::system().now() + looks.load(Ordering::Relaxed) * 3_600_000
     });
-    let options = StartOptions { clock, hook: None };
+    let options = StartOptions {
+        clock,
+        ..StartOptions::default()
+    };
     let running = Running::start_with(stage.config(), options).await;
     let api = running.tenant("frank", "write").await;
     api.post_and_wait("/v1/agents/ensure", json!({})).await;

@@ -5,9 +5,12 @@
 mod alerts;
 mod api;
 mod config;
+mod config_errors;
 mod crash;
 mod life;
 mod metrics;
+mod process;
+mod process_end;
 mod real;
 mod signed;
 mod support;

@@ -1,6 +1,6 @@
 //! What the tests share: a fake Incus with an agent's image, servers on it, and a client of their API.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pika_cloud::image_contract::IMAGE_CONTRACT_VERSION;
@@ -59,6 +59,17 @@ impl Stage {
     /// A configuration with short times.
     pub(crate) fn config(&self) -> Config {
         config(self.fake.socket(), &self.database, self.folder.path())
+    }
+
+    /// The file that says the same.
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.config();
+        self.folder.path().join("server.toml")
+    }
+
+    /// Where databases are.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// A server with the usual configuration.
@@ -140,9 +151,14 @@ pub(crate) struct Api {
 
 impl Api {
     pub(crate) fn new(server: &Server, token: &str) -> Api {
+        Api::at(&format!("http://{}", server.address()), token)
+    }
+
+    /// A caller of the server at this address.
+    pub(crate) fn at(base: &str, token: &str) -> Api {
         Api {
             http: reqwest::Client::new(),
-            base: format!("http://{}", server.address()),
+            base: base.to_owned(),
             token: token.to_owned(),
         }
     }
