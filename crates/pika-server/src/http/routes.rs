@@ -7,23 +7,11 @@ use http::Method;
 use pika_managed_agent_contract::{ErrorCode, routes as paths};
 use std::sync::Arc;
 
+use super::needs::Needs;
 use super::{
     Shared, actions, agents, backups, events, exec, health, logs, metrics, openapi, operations,
     operators, people,
 };
-
-/// Who may use a route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Needs {
-    /// Everybody.
-    Anyone,
-    /// A credential that reads.
-    Read,
-    /// A credential that changes.
-    Write,
-    /// An operator's.
-    Operator,
-}
 
 /// One row of the table.
 pub(crate) struct Row {

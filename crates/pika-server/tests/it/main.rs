@@ -8,6 +8,7 @@ mod config;
 mod crash;
 mod life;
 mod metrics;
+mod pages;
 mod real;
 mod signed;
 mod support;
