@@ -40,6 +40,18 @@ pub fn openapi() -> serde_json::Value {
     http::document()
 }
 
+/// Every route of the pages: method, path, and what a session must be allowed to do there, if anything.
+#[must_use]
+pub fn page_routes() -> Vec<(
+    ::http::Method,
+    &'static str,
+    Option<pika_managed_agent_contract::Scope>,
+)> {
+    let rows = http::table_of_pages().into_iter();
+    rows.map(|row| (row.method, row.path, row.needs.scope()))
+        .collect()
+}
+
 /// The names of the steps of a kind of operation, in order.
 #[must_use]
 pub fn operation_steps(kind: pika_managed_agent_contract::OperationKind) -> Vec<&'static str> {

@@ -22,7 +22,7 @@ use crate::clock::millis;
 #[derive(Debug, Clone, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DeleteParams {
-    purge: Option<bool>,
+    pub(super) purge: Option<bool>,
 }
 
 /// Writes an operation down.
@@ -144,6 +144,21 @@ pub(super) async fn restore(
     .await
 }
 
+/// An agent, also one that is deleted and whose volume is kept: its owner may still ask for the purge.
+pub(super) async fn find_or_kept(
+    shared: &Shared,
+    caller: &Caller,
+    id: &str,
+) -> Result<Agent, ApiError> {
+    match find(shared, caller, id).await {
+        Err(error) if error.code == ErrorCode::AgentNotFound => {
+            let kept = shared.app.store.agent(id, caller.sees(), true).await?;
+            kept.ok_or(error)
+        }
+        found => found,
+    }
+}
+
 /// The agent's end.
 pub(super) async fn delete(
     State(shared): State<Arc<Shared>>,
@@ -154,14 +169,9 @@ pub(super) async fn delete(
 ) -> Result<Accepted, ApiError> {
     body.nothing()?;
     let arguments = json!({ "purge": params.purge.unwrap_or(false) });
-    let agent = match find(&shared, &caller, &id).await {
-        Ok(agent) => agent,
-        // Its owner may still ask for the purge of one whose volume is kept.
-        Err(error) if params.purge == Some(true) => {
-            let kept = shared.app.store.agent(&id, caller.sees(), true).await?;
-            kept.ok_or(error)?
-        }
-        Err(error) => return Err(error),
+    let agent = match params.purge {
+        Some(true) => find_or_kept(&shared, &caller, &id).await?,
+        _ => find(&shared, &caller, &id).await?,
     };
     act(
         &shared,

@@ -67,7 +67,6 @@ pub(super) async fn list(
     Params(params): Params<AgentsParams>,
 ) -> Result<Json<AgentList>, ApiError> {
     let length = page_length(params.limit)?;
-    let store = &shared.app.store;
     let others = params.owner.is_some() || params.deleted == Some(true);
     if others && caller.sees().is_some() {
         return Err(ApiError::new(
@@ -79,18 +78,31 @@ pub(super) async fn list(
         owner_id: caller.sees().or(params.owner.as_deref()),
         deleted: params.deleted.unwrap_or(false),
     };
-    let page = Page {
-        after: params.after.as_deref(),
-        limit: length + 1,
-    };
-    let (found, more) = cut(store.agents(filter, page).await?, length);
-    let mut agents = Vec::with_capacity(found.len());
-    for agent in &found {
-        let open = store.open_operation(&agent.id).await?;
-        agents.push(views::agent(agent, open.as_ref()));
-    }
-    let next = found.last().filter(|_| more).map(|agent| agent.id.clone());
+    let (found, next) = page(&shared, filter, params.after.as_deref(), length).await?;
+    let agents = found
+        .iter()
+        .map(|(agent, open)| views::agent(agent, open.as_ref()))
+        .collect();
     Ok(Json(AgentList { agents, next }))
+}
+
+/// A page of agents, each with the operation that is open for it, and what gives the next page.
+pub(super) async fn page(
+    shared: &Shared,
+    filter: AgentFilter<'_>,
+    after: Option<&str>,
+    length: i64,
+) -> Result<(Vec<(Agent, Option<Operation>)>, Option<String>), ApiError> {
+    let store = &shared.app.store;
+    let limit = length + 1;
+    let (found, more) = cut(store.agents(filter, Page { after, limit }).await?, length);
+    let next = found.last().filter(|_| more).map(|agent| agent.id.clone());
+    let mut agents = Vec::with_capacity(found.len());
+    for agent in found {
+        let open = store.open_operation(&agent.id).await?;
+        agents.push((agent, open));
+    }
+    Ok((agents, next))
 }
 
 /// The caller's default agent: made, or as it is, or on its way back.

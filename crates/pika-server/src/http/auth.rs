@@ -2,18 +2,22 @@
 //!
 //! Owns how credentials are read off a request. Whether the caller may do what it asks for is the guard's.
 
-use axum::http::{HeaderMap, Method, header};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
 use pika_managed_agent_contract::{Authority, ErrorCode, Role, Scope};
-use pika_store::{Owner, Store};
+use pika_store::{Owner, Presented, Store};
+use subtle::ConstantTimeEq as _;
 
 use super::error::ApiError;
 use super::guard::Asked;
 use super::nostr;
 use crate::app::App;
+use crate::config::Config;
 use crate::secret::hash_presented;
 
-/// The cookie of a browser's session.
-pub(crate) const SESSION_COOKIE: &str = "pika_session";
+/// The cookie of a browser's session, where the server is reached without TLS.
+const PLAIN_COOKIE: &str = "pika_session";
+/// The cookie of a browser's session where the server is reached with TLS: no neighbour of its host name can set it.
+const HOST_COOKIE: &str = "__Host-pika_session";
 /// What a session's request that changes something must bring.
 pub(crate) const CSRF_HEADER: &str = "x-csrf-token";
 
@@ -24,6 +28,8 @@ pub(crate) struct Caller {
     pub(crate) scope: Scope,
     /// Whether the owner may use the API at all.
     pub(crate) allowed: bool,
+    /// Of a browser's session: what each of its forms must bring.
+    pub(crate) csrf: Option<String>,
 }
 
 impl Caller {
@@ -54,7 +60,12 @@ pub(super) fn kind_of_credential(headers: &HeaderMap) -> &'static str {
         Some(scheme) if scheme.eq_ignore_ascii_case("bearer") => "bearer",
         Some(scheme) if scheme.eq_ignore_ascii_case(nostr::SCHEME) => nostr::SIGNED,
         Some(_) => "other",
-        None if cookie(headers).is_some() => "session",
+        None if [PLAIN_COOKIE, HOST_COOKIE]
+            .iter()
+            .any(|name| cookie(headers, name).is_some()) =>
+        {
+            "session"
+        }
         None => "none",
     }
 }
@@ -78,7 +89,7 @@ pub(super) async fn authenticate(app: &App, asked: &Asked) -> Result<Caller, Api
             )),
         };
     }
-    match cookie(headers) {
+    match session_secret(&app.config, headers) {
         Some(secret) => session(&app.store, now, &asked.method, headers, secret).await,
         None => Err(unauthorized("nobody says who asks")),
     }
@@ -138,23 +149,34 @@ async fn signed(app: &App, event: &str, asked: &Asked) -> Result<Caller, ApiErro
         owner,
         scope,
         allowed,
+        csrf: None,
     })
 }
 
 async fn bearer(store: &Store, now: pika_store::Millis, token: &str) -> Result<Caller, ApiError> {
-    let unknown = || unauthorized("the token is not known, expired or revoked");
-    let hash = hash_presented(token).ok_or_else(unknown)?;
-    let presented = store.present_token(now, &hash).await?.ok_or_else(unknown)?;
+    let presented = present(store, now, token).await?;
     let scope = at_most(presented.owner.role, presented.token.scope);
     Ok(Caller {
         owner: presented.owner,
         scope,
         allowed: presented.allowed,
+        csrf: None,
     })
 }
 
+/// Whose a token is, if it counts now.
+pub(super) async fn present(
+    store: &Store,
+    now: pika_store::Millis,
+    token: &str,
+) -> Result<Presented, ApiError> {
+    let unknown = || unauthorized("the token is not known, expired or revoked");
+    let hash = hash_presented(token).ok_or_else(unknown)?;
+    store.present_token(now, &hash).await?.ok_or_else(unknown)
+}
+
 /// A tenant's credential never has operator scope, whatever its row says.
-fn at_most(role: Role, scope: Scope) -> Scope {
+pub(super) fn at_most(role: Role, scope: Scope) -> Scope {
     match role {
         Role::Operator => scope,
         Role::Tenant => scope.min(Scope::Write),
@@ -171,28 +193,43 @@ async fn session(
     let over = || unauthorized("the session is over; sign in again");
     let hash = hash_presented(secret).ok_or_else(over)?;
     let session = store.session(now, &hash).await?.ok_or_else(over)?;
-    let brought = headers
-        .get(CSRF_HEADER)
-        .and_then(|value| value.to_str().ok());
+    let brought = headers.get(CSRF_HEADER).map(HeaderValue::as_bytes);
+    let right = brought.is_some_and(|brought| brought.ct_eq(session.csrf_token.as_bytes()).into());
     let changes = !matches!(*method, Method::GET | Method::HEAD);
-    if changes && brought != Some(&*session.csrf_token) {
+    if changes && !right {
         return Err(ApiError::new(
             ErrorCode::Forbidden,
             format!("a browser's request that changes something needs its session's {CSRF_HEADER}"),
-        ));
+        )
+        .hint("load the page again, and try again from there"));
     }
     let scope = at_most(session.owner.role, session.scope);
     Ok(Caller {
         owner: session.owner,
         scope,
         allowed: session.allowed,
+        csrf: Some(session.csrf_token),
     })
 }
 
-fn cookie(headers: &HeaderMap) -> Option<&str> {
+/// The name of the session's cookie, and whether it goes over TLS alone.
+pub(super) fn session_cookie(config: &Config) -> (&'static str, bool) {
+    let outside = config.external_url.as_deref().unwrap_or_default();
+    match outside.starts_with("https://") {
+        true => (HOST_COOKIE, true),
+        false => (PLAIN_COOKIE, false),
+    }
+}
+
+/// What a browser presents as its session.
+pub(super) fn session_secret<'a>(config: &Config, headers: &'a HeaderMap) -> Option<&'a str> {
+    cookie(headers, session_cookie(config).0)
+}
+
+fn cookie<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
     let all = headers.get_all(header::COOKIE).into_iter();
     all.filter_map(|value| value.to_str().ok())
         .flat_map(|text| text.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
-        .find_map(|(name, value)| (name == SESSION_COOKIE).then_some(value))
+        .find_map(|(name, value)| (name == wanted).then_some(value))
 }

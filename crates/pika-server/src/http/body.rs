@@ -8,6 +8,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use pika_managed_agent_contract::{ErrorCode, read_document};
 use pika_store::IdempotencyKey;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
@@ -59,6 +60,20 @@ pub(super) fn too_long() -> ApiError {
 }
 
 impl Body {
+    /// What a page's form asks for, as the document that the API takes.
+    pub(super) fn of_form(
+        uri: &Uri,
+        document: &impl Serialize,
+        key: Option<&str>,
+    ) -> Result<Body, ApiError> {
+        let bytes = serde_json::to_vec(document).map_err(|error| ApiError::internal(&error))?;
+        Ok(Body {
+            fingerprint: fingerprint(&Method::POST, uri, &bytes),
+            key: key.map(checked_key).transpose()?,
+            bytes: bytes.into(),
+        })
+    }
+
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -99,7 +114,10 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let Some(value) = headers.get("idempotency-key") else {
         return Ok(None);
     };
-    let text = value.to_str().unwrap_or_default();
+    checked_key(value.to_str().unwrap_or_default()).map(Some)
+}
+
+fn checked_key(text: &str) -> Result<String, ApiError> {
     let fits = !text.is_empty()
         && text.len() <= KEY_CHARS_MAX
         && text.chars().all(|c| c.is_ascii_graphic());
@@ -108,7 +126,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
             "Idempotency-Key must have 1 to {KEY_CHARS_MAX} visible ASCII characters"
         )));
     }
-    Ok(Some(text.to_owned()))
+    Ok(text.to_owned())
 }
 
 fn fingerprint(method: &Method, uri: &Uri, bytes: &[u8]) -> String {

@@ -15,7 +15,9 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::Shared;
+use super::pages::{self, AsPage};
 use crate::metrics::Part;
+use crate::pages::PageError;
 use crate::trouble::{Trouble, chain};
 
 /// Names a request in answers and in the log.
@@ -76,6 +78,12 @@ impl From<StoreError> for ApiError {
     }
 }
 
+impl From<PageError> for ApiError {
+    fn from(error: PageError) -> ApiError {
+        ApiError::internal(&error)
+    }
+}
+
 impl From<Trouble> for ApiError {
     fn from(trouble: Trouble) -> ApiError {
         ApiError::new(ErrorCode::Unavailable, trouble.to_string())
@@ -90,9 +98,7 @@ impl From<pika_managed_agent_contract::RequestError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let own =
-            StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = self.status.unwrap_or(own).into_response();
+        let mut response = self.status().into_response();
         response.extensions_mut().insert(self);
         response
     }
@@ -108,6 +114,7 @@ pub(super) async fn finish(
     let value = HeaderValue::from_str(&id).expect("hex digits are a header's value");
     request.extensions_mut().insert(RequestId(id.clone()));
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let person = pages::is_person(&request);
     let span = tracing::info_span!("request", request_id = id, %method, path);
     let mut response = next.run(request).instrument(span).await;
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
@@ -119,22 +126,39 @@ pub(super) async fn finish(
         } else {
             tracing::debug!(request_id = id, %method, path, code = %error.code, error = error.message, "refused");
         }
-        response = with_body(&response, &error, &id);
+        let page = response.extensions_mut().remove::<AsPage>();
+        response = match page.or_else(|| person.then(AsPage::default)) {
+            Some(page) => pages::with_page(&response, &error, &id, page),
+            None => with_body(&response, &error, &id),
+        };
     }
     response.headers_mut().insert(REQUEST_ID, value);
     response
 }
 
+impl ApiError {
+    /// What of it its caller is told.
+    pub(super) fn told(&self) -> &str {
+        match self.code {
+            ErrorCode::Internal => {
+                "the server failed; its log has the reason under this request id"
+            }
+            _ => &self.message,
+        }
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        let own = StatusCode::from_u16(self.code.status());
+        self.status
+            .unwrap_or(own.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
+    }
+}
+
 fn with_body(bare: &Response, error: &ApiError, id: &str) -> Response {
-    let internal = error.code == ErrorCode::Internal;
     let body = ErrorBody {
         error: error.code,
         request_id: id.to_owned(),
-        message: if internal {
-            "the server failed; its log has the reason under this request id".to_owned()
-        } else {
-            error.message.clone()
-        },
+        message: error.told().to_owned(),
         hint: error.hint.clone(),
     };
     let mut response = (bare.status(), axum::Json(body)).into_response();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -32,6 +32,8 @@ use super::error::{ApiError, RequestId};
 use crate::fleet::runtime_id;
 use crate::trouble::{Trouble, chain};
 
+/// Where a browser says how near the asking page is.
+const FETCH_SITE: &str = "sec-fetch-site";
 /// How long the first message may take.
 const START_LIMIT: Duration = Duration::from_secs(10);
 /// How long the end of a command is waited for after its output ended.
@@ -47,7 +49,12 @@ pub(super) async fn get(
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
-    unless_foreign(&headers)?;
+    if is_foreign(&headers, shared.app.config.external_url.as_deref()) {
+        return Err(ApiError::new(
+            ErrorCode::Forbidden,
+            "a page of another site can't open this websocket",
+        ));
+    }
     let agent = find(&shared, &caller, &id).await?;
     let upgrade = upgrade.map_err(|rejection| {
         ApiError::invalid(format!(
@@ -68,21 +75,23 @@ pub(super) async fn get(
     }))
 }
 
-/// A browser sends its cookies along with the websockets of any page, and says which page that is.
-fn unless_foreign(headers: &HeaderMap) -> Result<(), ApiError> {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let Some(origin) = headers.get(header::ORIGIN) else {
-        return Ok(());
+/// Whether a page of another site asks: a browser sends its cookies along with the websockets and forms of any page, and
+/// says which page that is. What says nothing is no browser.
+pub(super) fn is_foreign(headers: &HeaderMap, external_url: Option<&str>) -> bool {
+    let text = |name: &str| {
+        headers
+            .get(name)
+            .map(|value| value.to_str().unwrap_or_default())
     };
-    let origin = origin.to_str().ok().and_then(|text| text.split_once("://"));
-    let same = origin.is_some_and(|(_, host)| Some(host) == text(header::HOST));
-    if same {
-        return Ok(());
+    if text(FETCH_SITE).is_some_and(|site| !["same-origin", "none"].contains(&site)) {
+        return true;
     }
-    Err(ApiError::new(
-        ErrorCode::Forbidden,
-        "a page of another site can't open this websocket",
-    ))
+    let Some(origin) = text("origin") else {
+        return false;
+    };
+    let host = origin.split_once("://").map(|(_, host)| host);
+    let same = host.is_some() && host == text("host");
+    !same && Some(origin) != external_url
 }
 
 type Out = Mutex<SplitSink<WebSocket, Message>>;
@@ -273,22 +282,35 @@ async fn say(
 
 #[cfg(test)]
 mod tests {
+    use axum::http::header;
+
     use super::*;
 
     #[test]
-    fn only_pages_of_the_server_itself_open_a_websocket() {
+    fn only_pages_of_the_server_itself_are_not_foreign() {
         let with = |origin: Option<&str>| {
             let mut headers = HeaderMap::new();
             headers.insert(header::HOST, "pika.example:8787".parse().unwrap());
             if let Some(origin) = origin {
                 headers.insert(header::ORIGIN, origin.parse().unwrap());
             }
-            unless_foreign(&headers).is_ok()
+            !is_foreign(&headers, Some("https://outside.example"))
         };
         assert!(with(None));
         assert!(with(Some("https://pika.example:8787")));
+        assert!(with(Some("https://outside.example")));
         for foreign in ["https://evil.example", "https://pika.example", "null", ""] {
             assert!(!with(Some(foreign)), "{foreign}");
+        }
+        let mut headers = HeaderMap::new();
+        for (site, foreign) in [
+            ("same-origin", false),
+            ("none", false),
+            ("same-site", true),
+            ("cross-site", true),
+        ] {
+            headers.insert(FETCH_SITE, site.parse().unwrap());
+            assert_eq!(is_foreign(&headers, None), foreign, "{site}");
         }
     }
 }

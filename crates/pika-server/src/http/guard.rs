@@ -24,23 +24,10 @@ pub(super) async fn guard(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let scope = match needs {
-        Needs::Anyone => return next.run(request).await,
-        Needs::Read => Scope::Read,
-        Needs::Write => Scope::Write,
-        Needs::Operator => Scope::Operator,
+    let Some(scope) = needs.scope() else {
+        return next.run(request).await;
     };
-    let mut asked = Asked {
-        method: request.method().clone(),
-        path_and_query: request
-            .uri()
-            .path_and_query()
-            .map(ToString::to_string)
-            .unwrap_or_default(),
-        headers: request.headers().clone(),
-        address: address(&request),
-        body: Bytes::new(),
-    };
+    let mut asked = Asked::new(&request);
     if kind_of_credential(&asked.headers) == nostr::SIGNED {
         // Its signature covers the body.
         let (parts, body) = request.into_parts();
@@ -70,7 +57,29 @@ pub(super) struct Asked {
     address: String,
 }
 
-async fn check(shared: &Shared, scope: Scope, asked: &Asked) -> Result<Caller, ApiError> {
+impl Asked {
+    /// Without the body.
+    pub(super) fn new(request: &Request) -> Asked {
+        let uri = request.uri();
+        Asked {
+            method: request.method().clone(),
+            path_and_query: uri
+                .path_and_query()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            headers: request.headers().clone(),
+            address: address(request),
+            body: Bytes::new(),
+        }
+    }
+}
+
+/// Who asks, if it may: known, not too often, on the allow-list, with a credential of this scope.
+pub(super) async fn check(
+    shared: &Shared,
+    scope: Scope,
+    asked: &Asked,
+) -> Result<Caller, ApiError> {
     let app = &shared.app;
     let found = authenticate(app, asked).await;
     let key = match &found {
@@ -110,7 +119,7 @@ async fn check(shared: &Shared, scope: Scope, asked: &Asked) -> Result<Caller, A
     Ok(caller)
 }
 
-async fn read_all(body: Body) -> Result<Bytes, ApiError> {
+pub(super) async fn read_all(body: Body) -> Result<Bytes, ApiError> {
     match Limited::new(body, BODY_BYTES_MAX).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(too_long()),
@@ -120,7 +129,7 @@ async fn read_all(body: Body) -> Result<Bytes, ApiError> {
     }
 }
 
-fn address(request: &Request) -> String {
+pub(super) fn address(request: &Request) -> String {
     let info = request.extensions().get::<ConnectInfo<SocketAddr>>();
     info.map_or_else(|| "unknown".to_owned(), |info| info.0.ip().to_string())
 }

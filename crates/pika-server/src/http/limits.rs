@@ -29,6 +29,11 @@ impl Limiter {
         ))
     }
 
+    /// For what should hardly happen: a few at once, then so many a minute.
+    pub(crate) fn seldom(per_minute: NonZeroU32) -> Limiter {
+        Limiter(RateLimiter::keyed(Quota::per_minute(per_minute)))
+    }
+
     /// Whether this caller may ask now.
     pub(crate) fn takes(&self, caller: &str) -> bool {
         if self.0.len() > KEYS_MAX {

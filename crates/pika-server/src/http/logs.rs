@@ -8,6 +8,7 @@ use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use pika_managed_agent_contract::ErrorCode;
 use pika_runtime::incus::{CaptureLimits, ExecRequest};
+use pika_store::Agent;
 
 use super::Shared;
 use super::agents::find;
@@ -20,7 +21,7 @@ use crate::trouble::Trouble;
 /// Whose lines: the service, and who tells how it is.
 const UNITS: [&str; 2] = ["pika-agent.service", "pika-agent-lifecycle.service"];
 /// Lines unless the request says otherwise, and at most.
-const LINES_DEFAULT: u32 = 200;
+pub(super) const LINES_DEFAULT: u32 = 200;
 const LINES_MAX: u32 = 10_000;
 /// Most bytes that are taken of a guest.
 const LOG_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -30,7 +31,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LogParams {
-    lines: Option<u32>,
+    pub(super) lines: Option<u32>,
 }
 
 pub(super) async fn get(
@@ -39,14 +40,19 @@ pub(super) async fn get(
     Id(id): Id,
     Params(params): Params<LogParams>,
 ) -> Result<Response, ApiError> {
-    let lines = params.lines.unwrap_or(LINES_DEFAULT);
+    let agent = find(&shared, &caller, &id).await?;
+    let text = read(&shared, &agent, params.lines.unwrap_or(LINES_DEFAULT)).await?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
+}
+
+/// The last lines of an agent's log.
+pub(super) async fn read(shared: &Shared, agent: &Agent, lines: u32) -> Result<String, ApiError> {
     if !(1..=LINES_MAX).contains(&lines) {
         return Err(ApiError::invalid(format!(
             "lines is {lines}, and must be 1 to {LINES_MAX}"
         )));
     }
-    let agent = find(&shared, &caller, &id).await?;
-    let runtimes = shared.app.fleet.runtimes_of(&agent)?;
+    let runtimes = shared.app.fleet.runtimes_of(agent)?;
     let lines = lines.to_string();
     let mut command = vec![
         "journalctl",
@@ -65,7 +71,7 @@ pub(super) async fn get(
         stderr_max: 4096,
     };
     let said = runtimes
-        .ask(&runtime_id(&agent), &request, limits, LIMIT)
+        .ask(&runtime_id(agent), &request, limits, LIMIT)
         .await;
     let said = said.map_err(|error| ApiError::from(Trouble::control(&error)))?;
     if said.exit_code != 0 {
@@ -77,6 +83,5 @@ pub(super) async fn get(
             ),
         ));
     }
-    let text = String::from_utf8_lossy(&said.stdout).into_owned();
-    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
+    Ok(String::from_utf8_lossy(&said.stdout).into_owned())
 }

@@ -5,14 +5,16 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use axum::http::header;
-use axum::response::{Html, IntoResponse};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use pika_managed_agent_contract as contract;
-use pika_managed_agent_contract::ErrorCode;
+use pika_managed_agent_contract::{ErrorCode, Scope, routes as paths};
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
-use super::routes::{Answer, Content, Needs, Query, QueryKind, Row, Takes, table};
+use super::error::ApiError;
+use super::routes::{Answer, Content, Query, QueryKind, Row, Takes, table};
+use crate::pages::{self, ApiPage, Frame, RouteLine};
 
 #[derive(OpenApi)]
 #[openapi(components(schemas(
@@ -65,8 +67,18 @@ pub(super) async fn get() -> impl IntoResponse {
     )
 }
 
-pub(super) async fn page() -> Html<String> {
-    Html(super::super::pages::api_page(&document()))
+pub(super) async fn page() -> Result<Response, ApiError> {
+    let routes = table().into_iter().map(|row| RouteLine {
+        method: row.method.to_string(),
+        path: row.path,
+        needs: row.needs.scope().map_or("nothing", Scope::as_str),
+        about: row.about,
+    });
+    let page = ApiPage {
+        frame: Frame::new("The API", None, paths::API_PAGE),
+        routes: routes.collect(),
+    };
+    Ok(pages::answer(StatusCode::OK, &page)?)
 }
 
 /// The whole document.
@@ -100,13 +112,9 @@ fn operation(row: &Row) -> Value {
         "parameters": parameters(row),
         "responses": responses(row),
     });
-    if row.needs != Needs::Anyone {
+    if let Some(scope) = row.needs.scope() {
         operation["security"] = json!([{ "bearer": [] }]);
-        operation["x-needs"] = json!(match row.needs {
-            Needs::Anyone | Needs::Read => "read",
-            Needs::Write => "write",
-            Needs::Operator => "operator",
-        });
+        operation["x-needs"] = json!(scope);
     }
     let (name, required) = match row.body {
         Takes::Nothing | Takes::Empty => return operation,
@@ -193,7 +201,7 @@ fn responses(row: &Row) -> Map<String, Value> {
 /// Every error that a route can answer with.
 pub(crate) fn errors_of(row: &Row) -> Vec<ErrorCode> {
     let mut codes = row.errors.clone();
-    if row.needs != Needs::Anyone {
+    if row.needs.scope().is_some() {
         codes.extend([
             ErrorCode::Unauthorized,
             ErrorCode::NotWhitelisted,

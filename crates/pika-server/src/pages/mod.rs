@@ -1,41 +1,96 @@
-//! Pages for people.
+//! Pages for people: their markup, and how values read there.
 //!
-//! Owns their markup. Every text that comes from outside is escaped.
+//! Owns the templates' values, the style sheet and the script, and the headers that every page has. Every text is escaped by
+//! the template engine, whatever it is. Never decides who may see or do anything: that is [`crate::http`]'s.
 
-use serde_json::Value;
+mod agent;
+mod assets;
+mod frame;
+mod words;
 
-/// A page that lists every route of the API, good without any script.
-pub(crate) fn api_page(document: &Value) -> String {
-    let mut rows = String::new();
-    for (path, methods) in document["paths"].as_object().into_iter().flatten() {
-        for (method, operation) in methods.as_object().into_iter().flatten() {
-            let needs = operation["x-needs"].as_str().unwrap_or("nothing");
-            let about = operation["summary"].as_str().unwrap_or_default();
-            rows.push_str(&format!(
-                "<tr><td><code>{}</code></td><td><code>{}</code></td><td>{}</td><td>{}</td></tr>\n",
-                method.to_ascii_uppercase(),
-                escape(path),
-                escape(needs),
-                escape(about)
-            ));
-        }
+use askama::Template;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+
+pub(crate) use agent::{
+    Act, AgentPage, AgentsPage, Ask, BackupLine, Busy, ConfirmPage, EventLine, Keys, Line,
+    LogsPage, NewAgentPage, Refused,
+};
+pub(crate) use assets::find as asset;
+pub(crate) use frame::{Frame, Who};
+pub(crate) use words::{When, details, phase_text, sentence, spoken};
+
+/// A template that can't be filled in.
+#[derive(Debug, thiserror::Error)]
+#[error("a page can't be written")]
+pub(crate) struct PageError(#[from] askama::Error);
+
+/// What a page may load and where it may be shown: nothing but what this server serves, and in no frame.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
+     form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// The headers of every page.
+pub(crate) fn protect(headers: &mut HeaderMap) {
+    let all: [(HeaderName, &'static str); 6] = [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "same-origin"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::CACHE_CONTROL, "no-store"),
+        (
+            HeaderName::from_static("cross-origin-opener-policy"),
+            "same-origin",
+        ),
+    ];
+    for (name, value) in all {
+        headers.insert(name, HeaderValue::from_static(value));
     }
-    format!(
-        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" \
-         content=\"width=device-width\"><title>pika-server API</title><style>{STYLE}</style>\n<h1>pika-server API</h1>\n\
-         <p>Try it: <code>curl -H \"Authorization: Bearer $PIKA_TOKEN\" …/v1/agents/me</code>. \
-         The whole document: <a href=\"/openapi.json\">/openapi.json</a>.</p>\n<div class=\"scroll\"><table><thead><tr><th>Method<th>\
-         Path<th>Needs<th>What it does</thead><tbody>\n{rows}</tbody></table></div></html>\n"
-    )
 }
 
-const STYLE: &str = ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;\
-    padding:0 1rem}table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.4rem .8rem;border-bottom:1px \
-    solid color-mix(in srgb,currentColor 20%,transparent)}.scroll{overflow-x:auto}";
+/// A page as an answer.
+pub(crate) fn answer(status: StatusCode, page: &impl Template) -> Result<Response, PageError> {
+    let text = page.render()?;
+    let kind = [(header::CONTENT_TYPE, "text/html; charset=utf-8")];
+    let mut response = (status, kind, text).into_response();
+    protect(response.headers_mut());
+    Ok(response)
+}
 
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
+/// The way in.
+#[derive(Debug, Template)]
+#[template(path = "sign_in.html")]
+pub(crate) struct SignInPage {
+    pub(crate) frame: Frame,
+    /// Where to go on to.
+    pub(crate) next: String,
+    /// Why the last try was refused.
+    pub(crate) refused: Option<String>,
+}
+
+/// What went wrong.
+#[derive(Debug, Template)]
+#[template(path = "error.html")]
+pub(crate) struct ErrorPage {
+    pub(crate) frame: Frame,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+    pub(crate) code: &'static str,
+    pub(crate) request_id: String,
+}
+
+/// Every route of the API.
+#[derive(Debug, Template)]
+#[template(path = "api.html")]
+pub(crate) struct ApiPage {
+    pub(crate) frame: Frame,
+    pub(crate) routes: Vec<RouteLine>,
+}
+
+/// One route.
+#[derive(Debug)]
+pub(crate) struct RouteLine {
+    pub(crate) method: String,
+    pub(crate) path: &'static str,
+    pub(crate) needs: &'static str,
+    pub(crate) about: &'static str,
 }

@@ -9,6 +9,7 @@ mod config_errors;
 mod crash;
 mod life;
 mod metrics;
+mod pages;
 mod process;
 mod process_end;
 mod real;

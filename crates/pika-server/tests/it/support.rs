@@ -163,6 +163,10 @@ impl Api {
         }
     }
 
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
     /// The same caller on another server.
     pub(crate) fn on(&self, server: &Server) -> Api {
         Api::new(server, &self.token)

@@ -13,19 +13,7 @@ use http::Method;
 use pika_managed_agent_contract::ErrorCode;
 
 use super::Shared;
-
-/// Who may use a route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Needs {
-    /// Everybody.
-    Anyone,
-    /// A credential that reads.
-    Read,
-    /// A credential that changes.
-    Write,
-    /// An operator's.
-    Operator,
-}
+use super::needs::Needs;
 
 /// One row of the table.
 pub(crate) struct Row {
