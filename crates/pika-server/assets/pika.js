@@ -11,7 +11,7 @@
   const AGE_MS = 30000;
   const TRY_AGAIN_MS = 3000;
   const KINDS = ["operation_requested", "operation_started", "operation_step", "operation_finished", "state_changed", "backup_created"];
-  let timer = null, looking = false, again = false, source = null, gone = false;
+  let timer = null, looking = false, again = false, source = null, gone = false, last = null;
 
   function mark(isLost) { if (!gone) lost.hidden = !isLost; }
 
@@ -42,11 +42,11 @@
       const answer = await fetch(location.href, { headers: { Accept: "text/html" }, redirect: "manual", cache: "no-store" });
       if (answer.ok) {
         replace(new DOMParser().parseFromString(await answer.text(), "text/html"));
-        mark(source.readyState !== EventSource.OPEN);
+        if (source?.readyState === EventSource.OPEN) mark(false);
       } else if (answer.type === "opaqueredirect" || answer.status === 404) {
         // Signed out, or the agent is gone: the server says so better than this script.
         gone = true;
-        source.close();
+        source?.close();
         location.reload();
       } else {
         mark(true);
@@ -63,20 +63,33 @@
     if (timer === null && !gone) timer = setTimeout(() => { timer = null; look(); }, GATHER_MS);
   }
 
+  // A browser has few connections to one server: a page that nobody sees gives its own back, and goes on where it was.
   function listen() {
-    source = new EventSource(events);
-    source.onopen = soon;
-    source.onerror = () => {
+    source?.close();
+    if (gone || document.hidden) return;
+    const url = new URL(events, location.href);
+    if (last !== null) url.searchParams.set("after", last);
+    const mine = new EventSource(url);
+    source = mine;
+    mine.onopen = () => {
+      if (!lost.hidden) soon();
+      mark(false);
+    };
+    mine.onerror = () => {
       mark(true);
       // The browser tries again by itself, unless the server answered with something else than a stream.
-      if (source.readyState === EventSource.CLOSED && !gone) { soon(); setTimeout(listen, TRY_AGAIN_MS); }
+      if (mine.readyState === EventSource.CLOSED && mine === source) { soon(); setTimeout(listen, TRY_AGAIN_MS); }
     };
-    for (const kind of KINDS) source.addEventListener(kind, soon);
+    for (const kind of KINDS) mine.addEventListener(kind, (event) => { last = event.lastEventId || last; soon(); });
   }
 
   listen();
   setInterval(() => { if (!document.hidden) soon(); }, AGE_MS);
-  document.addEventListener("visibilitychange", () => { if (!document.hidden) soon(); });
-  addEventListener("pagehide", () => { gone = true; source.close(); });
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) { source?.close(); return; }
+    listen();
+    soon();
+  });
+  addEventListener("pagehide", () => { gone = true; source?.close(); });
   addEventListener("pageshow", (event) => { if (event.persisted) { gone = false; listen(); } });
 })();

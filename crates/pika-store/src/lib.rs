@@ -28,7 +28,7 @@ mod steps;
 mod work;
 
 pub use access::{NewToken, Presented, TokenInfo};
-pub use agents::{AgentFilter, Page};
+pub use agents::{AgentFilter, InState, Page};
 pub use audit::AuditEntry;
 pub use backups::Backup;
 pub use error::StoreError;

@@ -77,6 +77,7 @@ pub(super) async fn list(
     let filter = AgentFilter {
         owner_id: caller.sees().or(params.owner.as_deref()),
         deleted: params.deleted.unwrap_or(false),
+        state: None,
     };
     let (found, next) = page(&shared, filter, params.after.as_deref(), length).await?;
     let agents = found

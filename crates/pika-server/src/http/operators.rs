@@ -35,7 +35,7 @@ fn check_owner_id(id: &str) -> Result<(), ApiError> {
     )))
 }
 
-async fn view(shared: &Shared, owner: &Owner) -> Result<OwnerView, ApiError> {
+pub(super) async fn view(shared: &Shared, owner: &Owner) -> Result<OwnerView, ApiError> {
     let store = &shared.app.store;
     let allowed = store.is_allowed(&owner.id).await?;
     Ok(views::owner(owner, allowed, store.usage(&owner.id).await?))

@@ -27,6 +27,10 @@ pub(crate) struct Line {
     /// Whether it has a name besides its id.
     pub(crate) named: bool,
     pub(crate) owner_id: String,
+    /// Where its owner's page is, for operators.
+    pub(crate) owner_href: String,
+    /// Of a deleted one: when its volume goes too.
+    pub(crate) gone: Option<When>,
     pub(crate) state: &'static str,
     pub(crate) phase: &'static str,
     pub(crate) phase_text: &'static str,
@@ -168,6 +172,18 @@ pub(crate) struct ConfirmPage {
     /// A neighbouring action.
     pub(crate) instead: Option<(String, &'static str)>,
     pub(crate) refused: Option<String>,
+}
+
+/// A shell in an agent's guest.
+#[derive(Debug, Template)]
+#[template(path = "terminal.html")]
+pub(crate) struct TerminalPage {
+    pub(crate) frame: Frame,
+    pub(crate) tab: &'static str,
+    pub(crate) agent: Line,
+    pub(crate) may_change: bool,
+    /// Where the API's websocket is.
+    pub(crate) exec: String,
 }
 
 /// The end of an agent's log.

@@ -24,6 +24,11 @@ const ALL: &[Asset] = &[
         text: include_str!("../../assets/pika.js"),
     },
     Asset {
+        name: "terminal.js",
+        kind: "text/javascript; charset=utf-8",
+        text: include_str!("../../assets/terminal.js"),
+    },
+    Asset {
         name: "pika.svg",
         kind: "image/svg+xml",
         text: include_str!("../../assets/pika.svg"),

@@ -32,7 +32,14 @@ pub(crate) struct Link {
     pub(crate) here: bool,
 }
 
-const FOR_ALL: &[(&str, &str)] = &[("/agents", "Agents"), ("/docs", "API")];
+const FOR_ALL: &[(&str, &str)] = &[("/agents", "Agents"), ("/tokens", "Tokens")];
+const FOR_OPERATORS: &[(&str, &str)] = &[
+    ("/operator", "Overview"),
+    ("/operator/agents", "All agents"),
+    ("/operator/owners", "Owners"),
+    ("/operator/allow-list", "Allow-list"),
+    ("/operator/audit", "Audit"),
+];
 
 impl Frame {
     pub(crate) fn new(title: impl Into<String>, who: Option<Who>, here: &'static str) -> Frame {
@@ -51,8 +58,11 @@ impl Frame {
     }
 
     pub(super) fn links(&self) -> Vec<Link> {
-        let links = FOR_ALL.iter();
-        links
+        let operates = self.who.as_ref().is_some_and(|who| who.operates);
+        let more = FOR_OPERATORS.iter().filter(move |_| operates);
+        FOR_ALL
+            .iter()
+            .chain(more)
             .map(|&(href, text)| Link {
                 href,
                 text,
@@ -61,11 +71,8 @@ impl Frame {
             .collect()
     }
 
-    pub(super) fn style(&self) -> String {
-        assets::address("pika.css")
-    }
-
-    pub(super) fn script(&self) -> String {
-        assets::address("pika.js")
+    /// Where a file that the page loads is.
+    pub(super) fn file(&self, name: &str) -> String {
+        assets::address(name)
     }
 }

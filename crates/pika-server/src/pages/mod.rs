@@ -6,6 +6,7 @@
 mod agent;
 mod assets;
 mod frame;
+mod operator;
 mod words;
 
 use askama::Template;
@@ -14,10 +15,14 @@ use axum::response::{IntoResponse as _, Response};
 
 pub(crate) use agent::{
     Act, AgentPage, AgentsPage, Ask, BackupLine, Busy, ConfirmPage, EventLine, Keys, Line,
-    LogsPage, NewAgentPage, Refused,
+    LogsPage, NewAgentPage, Refused, TerminalPage,
 };
 pub(crate) use assets::find as asset;
 pub(crate) use frame::{Frame, Who};
+pub(crate) use operator::{
+    AllAgentsPage, AllowLine, AllowListPage, AuditLine, AuditPage, OverviewPage, OwnerLine,
+    OwnerPage, OwnersPage, StateLine, TokenLine, TokensPage,
+};
 pub(crate) use words::{When, details, phase_text, sentence, spoken};
 
 /// A template that can't be filled in.

@@ -74,7 +74,7 @@ pub(crate) fn phase_text(phase: StartupPhase) -> &'static str {
         StartupPhase::WaitingForKeypackagePublish => {
             "The service answers, and its key package is not published yet."
         }
-        StartupPhase::Ready => "It came all the way to ready.",
+        StartupPhase::Ready => "Its service got ready.",
         StartupPhase::Failed => "It ended before it was ready, or after.",
     }
 }
@@ -82,12 +82,27 @@ pub(crate) fn phase_text(phase: StartupPhase) -> &'static str {
 /// The details of an event as one line. Ids say nothing to people.
 pub(crate) fn details(data: &Value) -> String {
     let said = data.as_object().into_iter().flatten();
-    let said = said.filter(|(key, value)| !key.ends_with("_id") && !value.is_null());
+    let nothing = [Value::Null, Value::Bool(false)];
+    let said = said.filter(|(key, value)| !key.ends_with("_id") && !nothing.contains(value));
+    let mut said: Vec<_> = said.collect();
+    // What was done comes before what is next.
+    said.sort_by_key(|(key, _)| (key.as_str() == "next", key.as_str()));
     let said: Vec<String> = said
+        .into_iter()
         .map(|(key, value)| {
-            let text = value
+            // Of an error its message says enough.
+            let text = value.get("message").unwrap_or(value);
+            let text = text
                 .as_str()
-                .map_or_else(|| value.to_string(), str::to_owned);
+                .map_or_else(|| text.to_string(), str::to_owned);
+            // A word of ours is read as words.
+            let is_word = text
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            let text = match is_word {
+                true => text.replace('_', " "),
+                false => text,
+            };
             let mut text: String = text.chars().take(DETAIL_CHARS_MAX + 1).collect();
             if text.chars().count() > DETAIL_CHARS_MAX {
                 text.pop();
@@ -123,12 +138,15 @@ mod tests {
 
     #[test]
     fn details_leave_ids_out_and_are_bounded() {
-        let data =
-            json!({ "operation_id": "op-1", "kind": "create", "reason": null, "restarts": 2 });
+        let data = json!({ "operation_id": "op-1", "kind": "create", "reason": null, "stale": false, "restarts": 2 });
         assert_eq!(details(&data), "kind: create, restarts: 2");
         let long = details(&json!({ "reason": "ü".repeat(1000) }));
         assert!(long.ends_with('…') && long.chars().count() < 320);
+        let step = json!({ "next": "await_ready", "step": "ensure_instance" });
+        assert_eq!(details(&step), "step: ensure instance, next: await ready");
         assert_eq!(details(&json!("a text")), "");
+        let failed = json!({ "error": { "error": "unavailable", "message": "no image" } });
+        assert_eq!(details(&failed), "error: no image");
         assert_eq!(sentence("snapshot_before"), "Snapshot before");
         assert_eq!(sentence(""), "");
     }

@@ -122,6 +122,7 @@ async fn all_agents(app: &App) -> Result<Vec<Agent>, StoreError> {
     let filter = AgentFilter {
         owner_id: None,
         deleted: true,
+        state: None,
     };
     let mut all: Vec<Agent> = Vec::new();
     loop {

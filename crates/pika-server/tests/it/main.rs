@@ -4,6 +4,7 @@
 
 mod alerts;
 mod api;
+mod browser;
 mod config;
 mod config_errors;
 mod crash;

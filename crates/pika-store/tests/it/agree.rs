@@ -342,6 +342,7 @@ impl Side {
             let filter = AgentFilter {
                 owner_id: Some(name),
                 deleted: limit == 1,
+                state: None,
             };
             all.extend([
                 told(store.agents(filter, Page { after, limit }).await),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pika_managed_agent_contract::OperationKind;
+use pika_managed_agent_contract::{AgentState, OperationKind};
 use pika_store::{AgentFilter, AllowEntry, OperationRequest, Page, Requested, Store};
 
 use crate::fixtures::{
@@ -65,6 +65,7 @@ async fn pages_of_agents_lose_and_repeat_nothing(place: Place) {
             let filter = AgentFilter {
                 owner_id: owner,
                 deleted: false,
+                state: None,
             };
             let after = after.map(|after| format!("{prefix}-{after}"));
             let page = Page {
@@ -81,6 +82,27 @@ async fn pages_of_agents_lose_and_repeat_nothing(place: Place) {
         };
         assert_pages(page, write).await;
     }
+    let in_state = async |state| {
+        let filter = AgentFilter {
+            state: Some(state),
+            ..AgentFilter::default()
+        };
+        let page = Page {
+            after: None,
+            limit: 100,
+        };
+        store.agents(filter, page).await.unwrap()
+    };
+    let creating = in_state(AgentState::Creating).await;
+    assert_eq!(creating.len(), 2 * (START.len() + MEANWHILE.len()));
+    assert!(in_state(AgentState::Ready).await.is_empty());
+    let counted = store.agents_by_state().await.unwrap();
+    let vcpu = creating.iter().map(|agent| agent.sizes.vcpu).sum();
+    assert_eq!(counted.len(), 1);
+    assert_eq!(
+        (counted[0].state, counted[0].agents, counted[0].sizes.vcpu),
+        (AgentState::Creating, creating.len() as i64, vcpu)
+    );
 }
 
 async fn pages_of_owners_tokens_and_the_allow_list_lose_and_repeat_nothing(place: Place) {

@@ -84,6 +84,7 @@ async fn what_is_anothers_is_like_what_is_not_there(place: Place) {
     let of = |owner| AgentFilter {
         owner_id: Some(owner),
         deleted: true,
+        state: None,
     };
     assert!(store.agents(of("o2"), page).await.unwrap().is_empty());
     assert_eq!(store.agents(of("o1"), page).await.unwrap().len(), 1);

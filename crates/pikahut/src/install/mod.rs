@@ -49,6 +49,11 @@ const TEST_PACKAGES: &[TestPackage] = &[
         name: "npm",
         is_there: || program::find("npm").is_some(),
     },
+    // Drives the browser that the pages of the server are tried in; it brings the browser.
+    TestPackage {
+        name: "chromium-driver",
+        is_there: || program::find("chromedriver").is_some(),
+    },
     TestPackage {
         name: "openssh-client",
         is_there: || program::find("ssh").is_some(),

@@ -18,7 +18,8 @@ use crate::http::body::{Id, ListParams, Params, page_length};
 use crate::http::error::ApiError;
 use crate::http::logs::{LINES_DEFAULT, LogParams, read};
 use crate::pages::{
-    self, Act, AgentPage, AgentsPage, Ask, BackupLine, Frame, Keys, LogsPage, When, sentence,
+    self, Act, AgentPage, AgentsPage, Ask, BackupLine, Frame, Keys, LogsPage, TerminalPage, When,
+    sentence,
 };
 
 /// Events that an agent's page shows.
@@ -170,6 +171,24 @@ fn asks(agent: &Agent) -> Vec<Ask> {
         all.insert(0, ask("recover", "Recover", about, false));
     }
     all
+}
+
+pub(super) async fn terminal(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    Id(id): Id,
+) -> Result<Response, ApiError> {
+    let agent = find(&shared, &caller, &id).await?;
+    let open = shared.app.store.open_operation(&agent.id).await?;
+    let title = format!("Shell in {}", name_of(&agent));
+    let page = TerminalPage {
+        frame: Frame::new(title, Some(caller.who()), AGENTS),
+        tab: "terminal",
+        agent: line(&agent, open.as_ref(), shared.app.clock.now()),
+        may_change: caller.may_change(),
+        exec: routes::with_id(routes::EXEC, &agent.id),
+    };
+    Ok(pages::answer(StatusCode::OK, &page)?)
 }
 
 pub(super) async fn logs(

@@ -16,6 +16,11 @@ pub(super) fn place_of(agent_id: &str) -> String {
     routes::with_id("/agents/{agent_id}", agent_id)
 }
 
+/// Where an owner's page is, for operators.
+pub(super) fn place_of_owner(owner_id: &str) -> String {
+    routes::with_id("/operator/owners/{owner_id}", owner_id)
+}
+
 /// What people call an agent.
 pub(super) fn name_of(agent: &Agent) -> &str {
     let given = agent.params.labels.get(NAME_LABEL);
@@ -30,6 +35,10 @@ pub(super) fn line(agent: &Agent, open: Option<&Operation>, now: Millis) -> Line
         href: place_of(&agent.id),
         named: name != agent.id,
         name: name.to_owned(),
+        owner_href: place_of_owner(&agent.owner_id),
+        gone: agent
+            .deleted_at
+            .map(|at| When::new(agent.purge_after.unwrap_or(at), now)),
         owner_id: agent.owner_id.clone(),
         state: agent.state.as_str(),
         phase: agent.startup_phase.as_str(),

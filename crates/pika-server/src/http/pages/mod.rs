@@ -9,7 +9,10 @@ mod confirm;
 mod form;
 mod guard;
 mod lines;
+mod operator;
+mod owners;
 mod session;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -61,6 +64,8 @@ pub(crate) fn table() -> Vec<PageRow> {
     ];
     rows.extend(about_agents());
     rows.extend(actions_on_agents());
+    rows.extend(about_tokens());
+    rows.extend(for_operators());
     rows
 }
 
@@ -77,6 +82,11 @@ fn about_agents() -> Vec<PageRow> {
             "/agents/{agent_id}/logs",
             Needs::Read,
             routing::get(agents::logs),
+        ),
+        show(
+            "/agents/{agent_id}/terminal",
+            Needs::Write,
+            routing::get(agents::terminal),
         ),
     ]
 }
@@ -116,6 +126,45 @@ fn actions_on_agents() -> Vec<PageRow> {
         post("/agents/{agent_id}/delete", routing::post(actions::delete)),
         ask("/agents/{agent_id}/purge", routing::get(confirm::purge)),
         post("/agents/{agent_id}/purge", routing::post(actions::purge)),
+    ]
+}
+
+fn about_tokens() -> Vec<PageRow> {
+    vec![
+        show(tokens::TOKENS, Needs::Read, routing::get(tokens::list)),
+        take(tokens::TOKENS, Needs::Write, routing::post(tokens::add)),
+        take(
+            "/tokens/{token_id}/revoke",
+            Needs::Write,
+            routing::post(tokens::revoke),
+        ),
+    ]
+}
+
+fn for_operators() -> Vec<PageRow> {
+    let see = |path, handler| show(path, Needs::Operator, handler);
+    let post = |path, handler| take(path, Needs::Operator, handler);
+    vec![
+        see(operator::OVERVIEW, routing::get(operator::overview)),
+        see(operator::ALL_AGENTS, routing::get(operator::agents)),
+        see(operator::AUDIT, routing::get(operator::audit)),
+        see(owners::OWNERS, routing::get(owners::list)),
+        post(owners::OWNERS, routing::post(owners::add)),
+        see("/operator/owners/{owner_id}", routing::get(owners::one)),
+        post(
+            "/operator/owners/{owner_id}/quotas",
+            routing::post(owners::set_quotas),
+        ),
+        post(
+            "/operator/owners/{owner_id}/tokens",
+            routing::post(owners::add_token),
+        ),
+        see(owners::ALLOW_LIST, routing::get(owners::allow_list)),
+        post(owners::ALLOW_LIST, routing::post(owners::allow)),
+        post(
+            "/operator/allow-list/{owner_id}/remove",
+            routing::post(owners::disallow),
+        ),
     ]
 }
 
@@ -219,6 +268,12 @@ impl Caller {
     fn may_change(&self) -> bool {
         self.scope >= pika_managed_agent_contract::Scope::Write
     }
+}
+
+/// The place of a list's next page.
+fn next_page(list: &str, after: &str) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    format!("{list}?{}", query.append_pair("after", after).finish())
 }
 
 /// On to another page, after a form was taken.

@@ -1,6 +1,7 @@
 //! The pages, as a browser without JavaScript has them: sessions, forms, what is shown to whom.
 
 mod agents;
+mod operator;
 mod rules;
 mod session;
 
