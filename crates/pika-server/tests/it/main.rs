@@ -8,6 +8,7 @@ mod config;
 mod config_errors;
 mod crash;
 mod life;
+mod logging;
 mod metrics;
 mod pages;
 mod process;
