@@ -10,6 +10,7 @@ mod crash;
 mod life;
 mod logging;
 mod metrics;
+mod nix;
 mod pages;
 mod process;
 mod process_end;
