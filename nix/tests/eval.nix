@@ -17,10 +17,11 @@ let
       inherit (package) script;
       config = package.env.passthru.imageSystem.config;
     };
-  images = builtins.filter (name: name != "pika-guest") (builtins.attrNames packages);
+  images = builtins.filter (name: ! builtins.elem name [ "pika-guest" "pika-server" ]) (builtins.attrNames packages);
 in
 {
   roles = builtins.mapAttrs (_: role: removeAttrs role [ "modules" "guest" ]) (import ../incus/roles.nix);
   packages = builtins.attrNames packages;
+  modules = builtins.mapAttrs (_: builtins.pathExists) outputs.nixosModules;
   images = builtins.listToAttrs (map (name: { inherit name; value = describe name; }) images);
 }

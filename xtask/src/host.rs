@@ -2,7 +2,7 @@
 //!
 //! Owns how that is told on the terminal. What it does is pikahut's.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use pika_image::ProgressEvent;
@@ -53,6 +53,13 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
         .enable_all()
         .build()
         .context("start an asynchronous runtime")
+}
+
+/// Builds the static programs of guests; gives their folder.
+pub(crate) fn guest_programs(root: &Path) -> Result<PathBuf> {
+    let tell = |event: &ProgressEvent| tell(event);
+    let building = pika_image::guest_programs(root, &tell);
+    Ok(runtime()?.block_on(building)?)
 }
 
 #[expect(clippy::print_stderr, reason = "a command line talks on stderr")]

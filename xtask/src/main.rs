@@ -6,6 +6,7 @@ mod bench;
 mod cargo;
 mod demo;
 mod deny;
+mod dist;
 mod host;
 mod phases;
 mod test;
@@ -35,6 +36,8 @@ enum Command {
     Demo(demo::Options),
     /// Check licences, sources and bans of the dependency tree.
     Deny,
+    /// Make a Debian package of the programs, and check it.
+    Dist(dist::Options),
     /// Check everything: format, lints, dependencies, and all tests, those on a real Incus daemon among them.
     Test(test::Options),
     /// Check crate edges, file and function sizes, module headers.
@@ -58,6 +61,7 @@ fn run(root: &Path, command: &Command) -> Result<()> {
         Command::Bench(bench) => bench::run(root, bench)?,
         Command::Demo(options) => demo::run(root, options)?,
         Command::Test(options) => test::run(root, options)?,
+        Command::Dist(options) => println!("{}", dist::run(root, options)?),
         Command::Deny => println!("{}", deny::run(root)?),
         Command::Tidy => println!("{}", tidy::run(root)?),
     }

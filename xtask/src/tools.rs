@@ -66,7 +66,8 @@ fn on_path(binary: &str) -> Option<PathBuf> {
         .find(|candidate| candidate.is_file())
 }
 
-fn run(command: &mut Command) -> Result<()> {
+/// Runs a program to its end; gives what it printed, or what it says of its failure.
+pub(crate) fn run(command: &mut Command) -> Result<String> {
     let output = command
         .stdin(Stdio::null())
         .output()
@@ -76,8 +77,15 @@ fn run(command: &mut Command) -> Result<()> {
             "{:?} ended with {}: {}",
             command.get_program(),
             output.status,
-            String::from_utf8_lossy(&output.stderr).trim()
+            words(&output)
         );
     }
-    Ok(())
+    String::from_utf8(output.stdout)
+        .with_context(|| format!("{:?} printed no text", command.get_program()))
+}
+
+/// What a program printed of its failure; some tell it on stdout.
+fn words(output: &std::process::Output) -> String {
+    let said = [&output.stderr, &output.stdout].map(|text| String::from_utf8_lossy(text));
+    said.join("\n").trim().to_owned()
 }

@@ -39,7 +39,8 @@ pub(crate) async fn collect(
     names.iter().map(|name| read(&directory, name)).collect()
 }
 
-async fn build(checkout: &Path, progress: &dyn Progress) -> Result<PathBuf, BuildError> {
+/// Builds the programs of all guests from a checkout; gives their folder.
+pub async fn build(checkout: &Path, progress: &dyn Progress) -> Result<PathBuf, BuildError> {
     let running = Running::start(
         progress,
         Step::GuestBinaries,

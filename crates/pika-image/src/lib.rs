@@ -30,6 +30,7 @@ pub use catalog::{
 };
 pub use command::CommandError;
 pub use error::BuildError;
+pub use guest_binaries::build as guest_programs;
 pub use import::{
     AliasChange, BuildImportError, ImportError, ImportRequest, Imported, build_import, import,
     rollback,

@@ -42,7 +42,7 @@ fn names(value: &Value) -> Vec<&str> {
 #[test]
 fn every_role_is_a_package_under_its_name_and_its_older_ones() {
     let found = evaluated();
-    let mut expected = vec!["pika-guest"];
+    let mut expected = vec!["pika-guest", "pika-server"];
     for facts in RoleFacts::all() {
         expected.push(facts.package_attr);
         expected.extend(facts.legacy_package_attrs);
@@ -50,6 +50,8 @@ fn every_role_is_a_package_under_its_name_and_its_older_ones() {
     expected.sort_unstable();
     assert_eq!(names(&found["packages"]), expected);
     assert!(expected.contains(&"pika-agent-incus-dev-image"));
+    let modules = serde_json::json!({ "pika-builder": true, "pika-server": true });
+    assert_eq!(found["modules"], modules);
     // An older name is the same package.
     assert_eq!(
         found["images"]["pikaci-incus-dev-image"],

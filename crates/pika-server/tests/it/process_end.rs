@@ -53,28 +53,25 @@ async fn command_under_way(
 async fn sent(process: &Process, bytes: &str) -> TcpStream {
     let mut stream = TcpStream::connect(authority(process)).await.unwrap();
     stream.write_all(bytes.as_bytes()).await.unwrap();
-    let own = stream.local_addr().unwrap().port();
-    until("the server has read it", || everything_was_read(own)).await;
+    let ends = [stream.local_addr().unwrap(), stream.peer_addr().unwrap()];
+    let ports = ends.map(|end| format!(":{:04X}", end.port()));
+    until("the server has read it", || everything_was_read(&ports)).await;
     stream
 }
 
-/// Whether nothing lies in the queues of both ends of the connection from this port.
-fn everything_was_read(port: u16) -> bool {
+/// Whether nothing lies in the queues of both ends of a connection.
+fn everything_was_read([one, other]: &[String; 2]) -> bool {
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let end = format!(":{port:04X}");
-    let queues: Vec<&str> = table
+    let ends = table
         .lines()
         .map(|line| line.split_whitespace().collect::<Vec<_>>())
-        .filter(|words| words[1].ends_with(&end) || words[2].ends_with(&end))
-        .map(|words| {
-            if words[4] == "00000000:00000000" {
-                "empty"
-            } else {
-                "full"
-            }
-        })
-        .collect();
-    queues == ["empty", "empty"]
+        .filter(|words| {
+            let is =
+                |here: &str, there: &str| words[1].ends_with(here) && words[2].ends_with(there);
+            is(one, other) || is(other, one)
+        });
+    let queues: Vec<&str> = ends.map(|words| words[4]).collect();
+    queues == ["00000000:00000000"; 2]
 }
 
 /// A request whose body is still on its way: the second half is given back.

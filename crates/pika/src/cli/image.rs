@@ -64,7 +64,7 @@ pub(crate) struct BuildOptions {
     /// What makes it
     #[arg(long, value_name = "debian|nix", default_value_t = Builder::Debian)]
     pub(crate) builder: Builder,
-    /// Directory of guest programs that were built before [default: built from the checkout]
+    /// Directory of guest programs that were built before [default: built from the checkout, or the installed ones]
     #[arg(long, value_name = "DIR")]
     pub(crate) guest_binaries: Option<PathBuf>,
     /// Leave the host's local certificate authorities out

@@ -147,6 +147,9 @@ fn request(options: &BuildOptions) -> Result<BuildRequest, CommandError> {
     let guest_binaries = match (&options.guest_binaries, &checkout) {
         (Some(directory), _) => GuestBinaries::Directory(directory.clone()),
         (None, Some(checkout)) => GuestBinaries::Checkout(checkout.clone()),
+        (None, None) if Path::new(INSTALLED_GUEST).is_dir() => {
+            GuestBinaries::Directory(INSTALLED_GUEST.into())
+        }
         // A role without guest programs needs neither.
         (None, None) if options.role.facts().binaries.is_empty() => GuestBinaries::Directory(here),
         (None, None) => {
@@ -168,6 +171,9 @@ fn request(options: &BuildOptions) -> Result<BuildRequest, CommandError> {
     request.source_revision = checkout.as_deref().and_then(revision);
     Ok(request)
 }
+
+/// Where a package of this project has the guest's programs.
+const INSTALLED_GUEST: &str = "/usr/lib/pika-cloud/guest";
 
 /// The checkout of this project that a directory is in.
 fn checkout_above(directory: &Path) -> Option<PathBuf> {

@@ -58,6 +58,11 @@ const TEST_PACKAGES: &[TestPackage] = &[
         name: "openssh-client",
         is_there: || program::find("ssh").is_some(),
     },
+    // Judges the unit of the Debian package.
+    TestPackage {
+        name: "systemd",
+        is_there: || program::find("systemd-analyze").is_some(),
+    },
 ];
 
 /// The newest server of the system, with its programs.
