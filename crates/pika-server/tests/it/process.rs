@@ -136,7 +136,8 @@ async fn the_first_start_alone_makes_a_token_and_writes_it_for_its_user() {
 async fn a_terminal_is_shown_the_token_once_and_its_interrupt_key_ends_the_program() {
     let stage = Stage::new().await;
     for first in [true, false] {
-        let line = format!("{PROGRAM} --config {}", stage.config_file().display());
+        // Without `exec` a shell may stay in between, and die of the key itself.
+        let line = format!("exec {PROGRAM} --config {}", stage.config_file().display());
         let mut command = Command::new("script");
         command.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
         let mut process = Process::listening(command, stage.folder()).await;

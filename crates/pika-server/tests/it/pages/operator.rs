@@ -113,8 +113,8 @@ async fn a_caller_makes_and_revokes_its_own_tokens() {
     }
     let (_, tokens) = made.get("/v1/tokens").await;
     let found = tokens["tokens"].as_array().unwrap().iter();
-    let found = found.filter(|token| token["scope"] == "read");
-    let id = found.last().unwrap()["token_id"]
+    let mut found = found.filter(|token| token["scope"] == "read");
+    let id = found.next_back().unwrap()["token_id"]
         .as_str()
         .unwrap()
         .to_owned();

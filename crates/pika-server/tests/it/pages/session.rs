@@ -25,7 +25,7 @@ async fn a_token_begins_a_session_whose_cookie_no_script_and_no_other_site_has()
             "/sign-in?next=%2Fagents%2Fsome%3Fx%3D1"
         )
     );
-    let page = browser.get(&page.location().to_owned()).await;
+    let page = browser.get(page.location()).await;
     assert_eq!(page.status, StatusCode::OK);
     assert_eq!(page.input("next"), "/agents/some?x=1");
 
