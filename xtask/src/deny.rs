@@ -10,7 +10,7 @@ use crate::tools;
 
 /// Runs `cargo deny check bans licenses sources` and fails with its own words.
 pub(crate) fn run(root: &Path) -> Result<String> {
-    let binary = tools::ensure(root, &tools::CARGO_DENY)?;
+    let binary = tools::ensure(&tools::CARGO_DENY)?;
     let output = crate::cargo::command(&binary)
         .args(["--log-level", "error", "check", "--hide-inclusion-graph"])
         .args(["bans", "licenses", "sources"])

@@ -119,6 +119,7 @@ impl InstanceType {
 pub struct RuntimeResources {
     /// Virtual CPUs.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(maximum = 255))]
     pub vcpu_count: Option<u8>,
     /// Memory in MiB.
     #[serde(skip_serializing_if = "Option::is_none")]

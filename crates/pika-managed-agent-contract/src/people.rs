@@ -76,6 +76,7 @@ pub struct OwnerList {
 #[serde(deny_unknown_fields)]
 pub struct NewOwner {
     /// Its id: 1 to 128 letters, digits, `.`, `_`, `:` or `-`.
+    #[cfg_attr(feature = "openapi", schema(pattern = "^[A-Za-z0-9._:-]{1,128}$"))]
     pub owner_id: String,
     /// What people call it; its id unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -12,9 +12,11 @@ mod keeper;
 pub mod postgres;
 pub mod process;
 pub mod program;
+pub mod served;
 pub mod stack;
 pub mod system;
 pub mod wait;
+pub mod wheel;
 
 /// The client that everything here speaks through; for tests of crates that don't have it otherwise.
 pub use pika_incus as incus;

@@ -35,7 +35,10 @@ pub enum ProgramError {
 }
 
 /// Runs a command to its end and gives what it printed on stdout.
-pub(crate) fn run(command: &mut Command) -> Result<String, ProgramError> {
+///
+/// # Errors
+/// When it can't be started or fails, with its own words.
+pub fn run(command: &mut Command) -> Result<String, ProgramError> {
     command.stdin(Stdio::null());
     let output = command.output();
     conclude(command, output)
@@ -92,7 +95,7 @@ fn line_of(command: &Command) -> String {
 }
 
 /// Where a program is, looked for on PATH and in the folders that an ordinary user's PATH lacks.
-pub(crate) fn find(name: &str) -> Option<PathBuf> {
+pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from))

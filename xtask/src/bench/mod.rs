@@ -1,5 +1,5 @@
 //! `cargo xtask bench launch`: what `pikaci run` costs over the bare API, and over the `incus` program. Its neighbours
-//! measure snapshots, many jobs, long logs, lanes beside each other and clones of caches.
+//! measure snapshots, many jobs, long logs, lanes beside each other, clones of caches and the control plane of agents.
 //!
 //! Owns the order of the runs (all ways in each round, so that a busy moment hits all of them) and the figures. What launches
 //! make is in a private daemon that goes with it, or, when a socket is named, in that daemon, one instance at a time.
@@ -8,11 +8,13 @@ mod clone;
 mod engine;
 mod figures;
 mod jobs;
+mod kills;
 mod logs;
 mod parallel;
 mod place;
 mod reporting;
 mod script;
+mod server;
 mod snapshot;
 mod table;
 mod ways;
@@ -47,6 +49,10 @@ pub(crate) enum Bench {
     Parallel(parallel::ParallelOptions),
     /// A job's clone of a cache of 20,000 files, beside the bare request
     Clone(clone::CloneOptions),
+    /// The control plane of agents: passes over 10,000, a pass beside the raw bulk read, answers at 500 a second, memory
+    Server(server::ServerOptions),
+    /// The control plane of agents on a real Incus, killed at random moments
+    ServerKills(kills::KillsOptions),
 }
 
 /// How to measure launches.
@@ -71,6 +77,8 @@ pub(crate) fn run(root: &Path, bench: &Bench) -> Result<()> {
         Bench::Logs(options) => logs::run(root, options),
         Bench::Parallel(options) => parallel::run(root, options),
         Bench::Clone(options) => clone::run(root, options),
+        Bench::Server(options) => server::run(root, options),
+        Bench::ServerKills(options) => kills::run(root, options),
     }
 }
 

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::package::CONFFILES;
 use super::tree::Tree;
-use crate::tools;
+use pikahut::program;
 
 const UNIT: &str = "pika-server.service";
 /// Most of what systemd calls exposure that the unit may have, in tenths; 100 is a unit without any protection.
@@ -24,9 +24,9 @@ pub(super) fn check(package: &Path, tree: &Tree, out: &Path) -> Result<String> {
         fs_err::remove_dir_all(&unpacked)?;
     }
     let mut extract = Command::new("dpkg-deb");
-    tools::run(extract.arg("--raw-extract").arg(package).arg(&unpacked))?;
+    program::run(extract.arg("--raw-extract").arg(package).arg(&unpacked))?;
     let sums = unpacked.join("DEBIAN/md5sums");
-    tools::run(
+    program::run(
         Command::new("md5sum")
             .args(["--check", "--strict", "--quiet"])
             .arg(&sums)
@@ -46,7 +46,7 @@ pub(super) fn check(package: &Path, tree: &Tree, out: &Path) -> Result<String> {
 
 /// Every file and no other is there, root's, with its mode.
 fn contents(package: &Path, tree: &Tree) -> Result<()> {
-    let listed = tools::run(Command::new("dpkg-deb").arg("--contents").arg(package))?;
+    let listed = program::run(Command::new("dpkg-deb").arg("--contents").arg(package))?;
     let mut found = BTreeMap::new();
     for line in listed.lines() {
         let mut words = line.split_whitespace();
@@ -88,7 +88,7 @@ fn unit(unpacked: &Path) -> Result<String> {
         "systemd-analyze verify: {words}"
     );
     let threshold = format!("--threshold={EXPOSURE_MAX}");
-    let table = tools::run(
+    let table = program::run(
         Command::new("systemd-analyze")
             .args([
                 "security",

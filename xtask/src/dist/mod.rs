@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use crate::tools;
+use pikahut::program;
 
 /// Name of the package.
 pub(crate) const PACKAGE: &str = "pika-cloud";
@@ -64,7 +64,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<String> {
     fs_err::remove_dir_all(&staging)?;
     let mut note = check::check(&package, &tree, &out)?;
     if options.lintian {
-        tools::run(
+        program::run(
             std::process::Command::new("lintian")
                 .args(["--fail-on", "error,warning", "--tag-display-limit", "0"])
                 .arg(&package),
@@ -79,7 +79,7 @@ fn source(root: &Path, version: Option<&str>) -> Result<Source> {
     let git = |arguments: &[&str]| -> Result<String> {
         let mut command = std::process::Command::new("git");
         command.args(arguments).current_dir(root);
-        Ok(tools::run(&mut command)?.trim().to_owned())
+        Ok(program::run(&mut command)?.trim().to_owned())
     };
     let epoch = git(&["log", "-1", "--format=%ct"])?;
     let version = match version {

@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use super::{PACKAGE, Source};
-use crate::tools;
+use pikahut::program;
 
 /// Who answers for the package.
 pub(super) const MAINTAINER: &str = "The pika-cloud authors <pika-cloud@sledtools.invalid>";
@@ -61,12 +61,13 @@ pub(super) fn pack(staging: &Path, package: &Path, source: &Source, quick: bool)
         .arg(staging)
         .arg(package)
         .env("SOURCE_DATE_EPOCH", &source.epoch);
-    tools::run(&mut command).map(drop)
+    program::run(&mut command)?;
+    Ok(())
 }
 
 /// MD5 of every file but the operator's own, as `dpkg --verify` wants them.
 fn sums(staging: &Path) -> Result<String> {
-    let mut paths: Vec<String> = tools::run(
+    let mut paths: Vec<String> = program::run(
         Command::new("find")
             .args([".", "-type", "f", "-printf", "%P\\n"])
             .current_dir(staging),
@@ -76,11 +77,13 @@ fn sums(staging: &Path) -> Result<String> {
     .map(str::to_owned)
     .collect();
     paths.sort();
-    tools::run(Command::new("md5sum").args(&paths).current_dir(staging))
+    Ok(program::run(
+        Command::new("md5sum").args(&paths).current_dir(staging),
+    )?)
 }
 
 fn control_file(staging: &Path, source: &Source) -> Result<String> {
-    let listed = tools::run(
+    let listed = program::run(
         Command::new("find")
             .args([".", "-type", "f", "-printf", "%s\\n"])
             .current_dir(staging),
@@ -117,7 +120,7 @@ fn control_file(staging: &Path, source: &Source) -> Result<String> {
 fn glibc_of(folder: &Path) -> Result<String> {
     let mut newest = (0, 0);
     for entry in fs_err::read_dir(folder)? {
-        let symbols = tools::run(Command::new("objdump").arg("-T").arg(entry?.path()))?;
+        let symbols = program::run(Command::new("objdump").arg("-T").arg(entry?.path()))?;
         for found in symbols.split("GLIBC_").skip(1) {
             newest = newest.max(version_of(found));
         }

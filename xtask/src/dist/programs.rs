@@ -7,7 +7,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{host, tools};
+use crate::host;
+use pikahut::program;
 
 /// Packages, each with one program of its name.
 pub(super) const PROGRAMS: [&str; 3] = ["pika", "pikaci", "pika-server"];
@@ -49,7 +50,7 @@ pub(super) fn make(root: &Path, given: Option<&Path>, profile: &str) -> Result<M
         pages(&program, &mut written)?;
     }
     let mut server = Command::new(folder.join("pika-server"));
-    let page = tools::run(server.arg("--print-man"))?;
+    let page = program::run(server.arg("--print-man"))?;
     written.push((
         "usr/share/man/man8/pika-server.8".to_owned(),
         page.into_bytes(),
@@ -110,7 +111,7 @@ fn is_hidden(path: &Path) -> bool {
 
 fn completions(program: &Path, name: &str, written: &mut Vec<(String, Vec<u8>)>) -> Result<()> {
     for (shell, before, after) in SHELLS {
-        let text = tools::run(Command::new(program).args(["completions", shell]))?;
+        let text = program::run(Command::new(program).args(["completions", shell]))?;
         written.push((format!("{before}{name}{after}"), text.into_bytes()));
     }
     Ok(())
@@ -118,7 +119,7 @@ fn completions(program: &Path, name: &str, written: &mut Vec<(String, Vec<u8>)>)
 
 fn pages(program: &Path, written: &mut Vec<(String, Vec<u8>)>) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    tools::run(Command::new(program).arg("man").arg(folder.path()))?;
+    program::run(Command::new(program).arg("man").arg(folder.path()))?;
     for entry in fs_err::read_dir(folder.path())? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::programs::Made;
 use super::{GUEST_FOLDER, PACKAGE, Source};
-use crate::tools;
+use pikahut::program;
 
 /// Files of the checkout: path there, path in the package.
 const OF_THE_CHECKOUT: [(&str, &str); 5] = [
@@ -124,12 +124,12 @@ impl Tree {
             fs_err::set_permissions(&to, PermissionsExt::from_mode(*mode))?;
         }
         // Whatever mask this process has, folders are everybody's to enter.
-        tools::run(
+        program::run(
             Command::new("find")
                 .arg(staging)
                 .args(["-type", "d", "-exec", "chmod", "0755", "{}", "+"]),
-        )
-        .map(drop)
+        )?;
+        Ok(())
     }
 }
 
@@ -139,7 +139,8 @@ fn strip(from: &Path, to: &Path) -> Result<()> {
         .args(["--strip-unneeded", "--remove-section=.comment", "-o"])
         .arg(to)
         .arg(from);
-    tools::run(&mut command).map(drop)
+    program::run(&mut command)?;
+    Ok(())
 }
 
 /// Compressed without a name and a time.
@@ -165,7 +166,7 @@ fn changelog_of(source: &Source) -> Result<Vec<u8>> {
     date.args(["--utc", "--rfc-email", "--date"])
         .arg(format!("@{}", source.epoch))
         .env("LC_ALL", "C");
-    let date = tools::run(&mut date)?;
+    let date = program::run(&mut date)?;
     let text = format!(
         "{PACKAGE} ({}) unstable; urgency=medium\n\n  * See https://github.com/sledtools/pika-cloud/blob/master/CHANGELOG.md\n\n \
          -- {}  {}\n",

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
-use pikahut::{daemon, postgres, stack};
+use pikahut::{daemon, postgres, stack, wheel};
 
 use crate::phases::Phases;
 use crate::{deny, host, tidy};
@@ -169,6 +169,9 @@ fn run_daemon_tests(
         return;
     };
     let client = daemon.client();
+    phases.run("API fuzzer", || {
+        Ok(wheel::ensure(&wheel::SCHEMATHESIS)?.display().to_string())
+    });
     for (phase, role) in IMAGES {
         phases.run(phase, || host::role_image(&client, daemon.dir(), role));
     }

@@ -85,7 +85,7 @@ impl Runner {
     /// Finds or installs the runner, builds all tests and lists them.
     #[expect(clippy::print_stderr, reason = "a command line talks on stderr")]
     pub(super) fn prepare(root: &Path) -> Result<(Runner, String)> {
-        let nextest = match tools::ensure(root, &tools::CARGO_NEXTEST) {
+        let nextest = match tools::ensure(&tools::CARGO_NEXTEST) {
             Ok(path) => Some(path),
             Err(error) => {
                 eprintln!("    no cargo-nextest ({error:#}): `cargo test` it is");

@@ -16,8 +16,8 @@ use super::error::ApiError;
 
 /// Longest idempotency key, in characters.
 const KEY_CHARS_MAX: usize = 255;
-/// Longest id in a path, in bytes.
-const ID_BYTES_MAX: usize = 128;
+/// Longest id in a path, in characters.
+const ID_CHARS_MAX: usize = 128;
 
 /// A body as it came, with what tells its request from others.
 #[derive(Debug)]
@@ -175,9 +175,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
             .map_err(|rejection| {
                 ApiError::invalid(format!("the path can't be read: {}", rejection.body_text()))
             })?;
-        if id.is_empty() || id.len() > ID_BYTES_MAX || id.chars().any(char::is_control) {
+        if id.is_empty() || id.chars().count() > ID_CHARS_MAX || id.chars().any(char::is_control) {
             return Err(ApiError::invalid(format!(
-                "an id has 1 to {ID_BYTES_MAX} bytes and no control characters"
+                "an id has 1 to {ID_CHARS_MAX} characters, none of which controls anything"
             )));
         }
         Ok(Id(id))
@@ -204,6 +204,14 @@ pub(super) fn page_length(limit: Option<u16>) -> Result<i64, ApiError> {
             "limit is {other}, and must be 1 to {PAGE_MAX}"
         ))),
     }
+}
+
+/// The number that a page begins after.
+pub(super) fn after_number(after: Option<u64>) -> Result<Option<i64>, ApiError> {
+    after
+        .map(i64::try_from)
+        .transpose()
+        .map_err(|_| ApiError::invalid(format!("after must be at most {}", i64::MAX)))
 }
 
 /// Splits the element that tells whether there is more off a list of one too many.

@@ -16,7 +16,7 @@ use pika_store::EventScope;
 
 use super::agents::find;
 use super::auth::Caller;
-use super::body::{Id, Params, page_length};
+use super::body::{Id, Params, after_number, page_length};
 use super::error::ApiError;
 use super::{Shared, views};
 use crate::trouble::chain;
@@ -85,7 +85,7 @@ async fn answer(
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
     let length = page_length(params.limit)?;
-    let after = i64::try_from(params.after.unwrap_or_default()).unwrap_or(i64::MAX);
+    let after = after_number(params.after)?.unwrap_or_default();
     let accept = headers
         .get(header::ACCEPT)
         .and_then(|value| value.to_str().ok())

@@ -58,6 +58,9 @@ use crate::pages::{self, ApiPage, Frame, RouteLine};
 )))]
 struct Schemas;
 
+/// A text without control characters.
+const NO_CONTROL: &str = r"^[^\u0000-\u001f\u007f-\u009f]+$";
+
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| document().to_string());
 
 pub(super) async fn get() -> impl IntoResponse {
@@ -91,6 +94,7 @@ pub(crate) fn document() -> Value {
         methods.insert(row.method.as_str().to_ascii_lowercase(), operation(&row));
     }
     let mut components = components;
+    bound_integers(&mut components);
     components["securitySchemes"] = json!({ "bearer": { "type": "http", "scheme": "bearer" } });
     json!({
         "openapi": "3.1.0",
@@ -103,6 +107,22 @@ pub(crate) fn document() -> Value {
         "paths": paths,
         "components": components,
     })
+}
+
+/// Numbers without a sign have 32 bits, which neither `int32` nor a least value alone says.
+fn bound_integers(schema: &mut Value) {
+    match schema {
+        Value::Object(parts) => {
+            let has = |key: &str, value: Value| parts.get(key) == Some(&value);
+            if has("format", json!("int32")) && has("minimum", json!(0)) {
+                parts.insert("format".to_owned(), json!("int64"));
+                parts.entry("maximum").or_insert_with(|| json!(u32::MAX));
+            }
+            parts.values_mut().for_each(bound_integers);
+        }
+        Value::Array(parts) => parts.iter_mut().for_each(bound_integers),
+        _ => {}
+    }
 }
 
 fn operation(row: &Row) -> Value {
@@ -147,7 +167,7 @@ fn parameters(row: &Row) -> Vec<Value> {
         .skip(1)
         .filter_map(|rest| rest.split_once('}'))
         .map(|(name, _)| {
-            let schema = json!({ "type": "string", "minLength": 1, "maxLength": 128 });
+            let schema = json!({ "type": "string", "minLength": 1, "maxLength": 128, "pattern": NO_CONTROL });
             json!({ "name": name, "in": "path", "required": true, "schema": schema })
         });
     let in_query = row.query.iter().map(|query| {

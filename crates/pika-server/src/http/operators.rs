@@ -12,7 +12,7 @@ use pika_managed_agent_contract::{
 use pika_store::{AllowEntry, Owner};
 
 use super::auth::Caller;
-use super::body::{Body, Id, ListParams, Params, cut, page_length};
+use super::body::{Body, Id, ListParams, Params, after_number, cut, page_length};
 use super::error::ApiError;
 use super::people::{check_note, make_token};
 use super::{Shared, views};
@@ -206,7 +206,7 @@ pub(super) async fn audit(
     Params(params): Params<AuditParams>,
 ) -> Result<Json<AuditList>, ApiError> {
     let length = page_length(params.limit)?;
-    let before = params.after.map(|id| i64::try_from(id).unwrap_or(i64::MAX));
+    let before = after_number(params.after)?;
     let found = shared.app.store.audit_log(before, length + 1).await?;
     let (found, more) = cut(found, length);
     Ok(Json(AuditList {

@@ -7,6 +7,7 @@
 mod pass;
 mod remedy;
 mod strays;
+mod turn;
 mod wake;
 
 use std::collections::BTreeMap;
@@ -55,7 +56,7 @@ pub(crate) async fn run(app: Arc<App>) {
     while !app.ending.is_cancelled() {
         let began = Instant::now();
         match hold_lease(&app).await {
-            Ok(true) => match until_the_end(&app, pass::pass(&app, &mut memory, &woken)).await {
+            Ok(true) => match until_the_end(&app, look(&app, &mut memory, &woken)).await {
                 None => break,
                 Some(Ok(places)) => {
                     for place in places {
@@ -100,9 +101,21 @@ async fn until_the_end<T>(app: &App, work: impl Future<Output = T>) -> Option<T>
     }
 }
 
-/// Until the next pass: a period, or less when something happened.
+/// A pass, and the turn of some who are ready. Gives the places that agents live in.
+async fn look(
+    app: &App,
+    memory: &mut Memory,
+    woken: &wake::Woken,
+) -> Result<Vec<Place>, pika_store::StoreError> {
+    let passed = pass::pass(app, memory, woken).await?;
+    turn::look(app, memory, &passed).await?;
+    Ok(passed.places.into_keys().collect())
+}
+
+/// Until the next pass: a period, or less when something happened. At least as long as the last one took: where lists take
+/// seconds, Incus has half of its time for others.
 async fn rest(app: &App, began: Instant) {
-    tokio::time::sleep_until(began + LEAST_PAUSE).await;
+    tokio::time::sleep(LEAST_PAUSE.max(began.elapsed())).await;
     tokio::select! {
         () = app.signals.look.notified() => {}
         () = tokio::time::sleep_until(began + app.config.times.reconcile) => {}

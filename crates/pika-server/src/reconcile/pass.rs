@@ -1,7 +1,7 @@
 //! One pass: one list of each place, looks into the guests that changed, and what differs written down.
 //!
-//! Owns which guests are looked into: those that started anew, woke us, or aren't ready; of those that are ready a few in
-//! turn. So the number of requests depends on what changes and not on how many agents there are.
+//! Owns which guests are looked into: those that started anew, woke us, or aren't ready. So the number of requests depends
+//! on what changes and not on how many agents there are. Those that are ready have their turn after it.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,18 +25,25 @@ use crate::observe::{RESTARTS_MAX, Seen, explain, instance_of, look, to_record};
 const PAGE: i64 = 1000;
 /// Guests looked into at a time.
 const LOOKS_AT_ONCE: usize = 16;
-/// Ready agents that are looked into in one pass although nothing about them changed.
-const IN_TURN: usize = 8;
 
 /// What a place's list showed, by agent; `None` if it can't be asked.
-type Listed = Option<BTreeMap<String, OwnedInstance>>;
+pub(super) type Listed = Option<BTreeMap<String, OwnedInstance>>;
 
-/// Looks at everything once. Gives the places that agents live in.
+/// What a pass read and was shown.
+pub(super) struct Passed {
+    pub(super) agents: Vec<Agent>,
+    pub(super) open: BTreeMap<String, Operation>,
+    pub(super) places: BTreeMap<Place, Listed>,
+    /// Agents whose guests it looked into.
+    pub(super) looked_into: BTreeSet<String>,
+}
+
+/// Looks at everything once.
 pub(super) async fn pass(
     app: &App,
     memory: &mut Memory,
     woken: &Woken,
-) -> Result<Vec<Place>, StoreError> {
+) -> Result<Passed, StoreError> {
     let began = Instant::now();
     let woken = woken.take();
     let agents = all_agents(app).await?;
@@ -69,7 +76,7 @@ pub(super) async fn pass(
             },
         }
     }
-    in_turn(&agents, &open, &places, memory, &mut to_look);
+    let looked_into = to_look.iter().map(|(agent, _)| agent.id.clone()).collect();
     records.extend(look_inside(app, memory, &open, to_look, now).await);
     let remedies = remedy::plan(
         &agents,
@@ -94,7 +101,12 @@ pub(super) async fn pass(
     };
     app.metrics
         .passed(&seen, app.clock.now() as f64 / 1000.0, began.elapsed());
-    Ok(places.into_keys().collect())
+    Ok(Passed {
+        agents,
+        open,
+        places,
+        looked_into,
+    })
 }
 
 /// How agents are after a pass.
@@ -254,42 +266,8 @@ fn started(listed: &OwnedInstance) -> Option<Millis> {
     Some(at.as_millisecond())
 }
 
-/// A guest that fails after it was ready says so only to those who look: each has its turn.
-fn in_turn<'a>(
-    agents: &'a [Agent],
-    open: &BTreeMap<String, Operation>,
-    places: &'a BTreeMap<Place, Listed>,
-    memory: &mut Memory,
-    to_look: &mut Vec<(&'a Agent, Option<&'a OwnedInstance>)>,
-) {
-    let chosen: BTreeSet<&str> = to_look.iter().map(|(agent, _)| &*agent.id).collect();
-    let is_due = |agent: &&Agent| {
-        agent.state == AgentState::Ready
-            && !open.contains_key(&agent.id)
-            && !chosen.contains(&*agent.id)
-    };
-    let after = memory.turn.take().unwrap_or_default();
-    let next: Vec<&Agent> = agents
-        .iter()
-        .filter(is_due)
-        .filter(|agent| agent.id > after)
-        .take(IN_TURN)
-        .collect();
-    memory.turn = (next.len() == IN_TURN)
-        .then(|| next.last().map(|agent| agent.id.clone()))
-        .flatten();
-    for agent in next {
-        let listed = places
-            .get(&Fleet::place_of(agent))
-            .and_then(Option::as_ref)
-            .and_then(|listed| listed.get(&agent.id));
-        if listed.is_some_and(|listed| listed.power == Power::Running) {
-            to_look.push((agent, listed));
-        }
-    }
-}
-
-async fn look_inside(
+/// Looks into guests, a few at a time; gives what differs from what is written down.
+pub(super) async fn look_inside(
     app: &App,
     memory: &mut Memory,
     open: &BTreeMap<String, Operation>,

@@ -26,7 +26,7 @@ async fn settings(incus: &TestIncus, folder: &tempfile::TempDir) -> Config {
     config
 }
 
-async fn ask(client: &Client, vm: &str, script: &str) -> String {
+pub(crate) async fn ask(client: &Client, vm: &str, script: &str) -> String {
     let request = ExecRequest::new(["/bin/sh", "-c", script]);
     let limits = CaptureLimits {
         stdout_max: 65_536,
@@ -103,7 +103,7 @@ async fn a_real_agent_keeps_its_volume_through_everything() {
     incus.assert_nothing_left().await;
 }
 
-async fn remove(client: &Client, vm: &str) {
+pub(crate) async fn remove(client: &Client, vm: &str) {
     let stop = pika_runtime::incus::StateChange::force_stop();
     let stopped = client.set_instance_state(vm, &stop).await.unwrap();
     stopped.wait(ASK_LIMIT).await.unwrap();

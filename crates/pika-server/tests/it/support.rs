@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use pika_cloud::image_contract::IMAGE_CONTRACT_VERSION;
 use pika_server::{Clock, Config, Server, StartOptions};
-use pikahut::fake::{Alias, FakeIncus, Image, ScriptedGuest};
+use pikahut::fake::FakeIncus;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -23,24 +22,9 @@ pub(crate) struct Stage {
 impl Stage {
     /// A fake whose guests are ready shortly after their start, and an SQLite database.
     pub(crate) async fn new() -> Stage {
-        let fake = FakeIncus::start().await.unwrap();
-        {
-            let mut world = fake.world();
-            let project = world.default_project();
-            let mut image = Image::container("an agent");
-            let version = pika_cloud::GUEST_CONTRACT_VERSION.to_string();
-            image
-                .properties
-                .insert(IMAGE_CONTRACT_VERSION.to_owned(), version);
-            let target = "a".repeat(64);
-            project.images.insert(target.clone(), image);
-            let alias = Alias {
-                target,
-                description: String::new(),
-            };
-            project.aliases.insert("pika-agent/dev".to_owned(), alias);
-        }
-        fake.set_scripted_guest(Some(ScriptedGuest::ready_after(Duration::from_millis(20))));
+        let fake = FakeIncus::start_for_agents(Duration::from_millis(20))
+            .await
+            .unwrap();
         let folder = tempfile::tempdir().unwrap();
         let database = format!("sqlite:{}", folder.path().join("pika.db").display());
         Stage {
@@ -172,8 +156,18 @@ impl Api {
         Api::new(server, &self.token)
     }
 
+    /// The address of a path.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    /// The header that says who calls.
+    pub(crate) fn authorization(&self) -> String {
+        format!("Authorization: Bearer {}", self.token)
+    }
+
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        let request = self.http.request(method, format!("{}{path}", self.base));
+        let request = self.http.request(method, self.url(path));
         if self.token.is_empty() {
             return request;
         }
@@ -214,7 +208,11 @@ impl Api {
 
     /// Waits until an operation is over.
     pub(crate) async fn operation(&self, id: &str) -> Value {
-        let until = Instant::now() + LIMIT;
+        self.operation_within(id, LIMIT).await
+    }
+
+    pub(crate) async fn operation_within(&self, id: &str, limit: Duration) -> Value {
+        let until = Instant::now() + limit;
         loop {
             let (status, operation) = self.get(&format!("/v1/operations/{id}?wait=10")).await;
             assert_eq!(status, StatusCode::OK, "{operation}");
@@ -227,7 +225,11 @@ impl Api {
 
     /// Waits until an agent is in a state.
     pub(crate) async fn agent_in(&self, id: &str, state: &str) -> Value {
-        let until = Instant::now() + LIMIT;
+        self.agent_within(id, state, LIMIT).await
+    }
+
+    pub(crate) async fn agent_within(&self, id: &str, state: &str, limit: Duration) -> Value {
+        let until = Instant::now() + limit;
         loop {
             let (status, agent) = self.get(&format!("/v1/agents/{id}")).await;
             assert_eq!(status, StatusCode::OK, "{agent}");

@@ -193,17 +193,31 @@ async fn what_was_seen_is_written_once_for_each_revision(place: Place) {
         ("state_changed", &"ready".into())
     );
 
-    // Ready since it became so, also when it is seen again.
-    store
-        .record_observed(30, &[seen("a", 2, AgentState::Ready)])
+    // Ready since it became so, also when it is seen again. That it was counted once more nobody is told.
+    let again = Observed {
+        restarts: 3,
+        restart_after: Some(78),
+        ..seen("a", 2, AgentState::Ready)
+    };
+    assert_eq!(store.record_observed(30, &[again]).await.unwrap(), ["a"]);
+    let a = store.agent("a", None, false).await.unwrap().unwrap();
+    assert_eq!((a.restarts, a.restart_after), (3, Some(78)));
+    let told = store
+        .events_after(EventScope::All, before, 10)
         .await
         .unwrap();
+    assert_eq!(told.len(), 1, "{told:?}");
     store
         .record_observed(31, &[seen("a", 3, AgentState::Error)])
         .await
         .unwrap();
     let a = store.agent("a", None, false).await.unwrap().unwrap();
     assert_eq!((a.state, a.ready_at), (AgentState::Error, Some(20)));
+    let told = store
+        .events_after(EventScope::All, before, 10)
+        .await
+        .unwrap();
+    assert_eq!(told.len(), 2, "{told:?}");
     store
         .record_observed(32, &[seen("a", 4, AgentState::Ready)])
         .await

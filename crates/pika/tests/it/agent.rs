@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use pika_server::{Config, Server, StartOptions};
-use pikahut::fake::{Alias, FakeIncus, Image, ScriptedGuest};
+use pikahut::fake::FakeIncus;
 
 use crate::shell::{Ended, Shell};
 
@@ -22,24 +22,9 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) async fn new() -> Stage {
-        let fake = FakeIncus::start().await.unwrap();
-        {
-            let mut world = fake.world();
-            let project = world.default_project();
-            let mut image = Image::container("an agent");
-            let version = pika_cloud::GUEST_CONTRACT_VERSION.to_string();
-            let name = pika_cloud::image_contract::IMAGE_CONTRACT_VERSION.to_owned();
-            image.properties.insert(name, version);
-            let target = "a".repeat(64);
-            project.images.insert(target.clone(), image);
-            let description = String::new();
-            let alias = Alias {
-                target,
-                description,
-            };
-            project.aliases.insert("pika-agent/dev".to_owned(), alias);
-        }
-        fake.set_scripted_guest(Some(ScriptedGuest::ready_after(Duration::from_millis(20))));
+        let fake = FakeIncus::start_for_agents(Duration::from_millis(20))
+            .await
+            .unwrap();
         let folder = tempfile::tempdir().unwrap();
         let config = config(folder.path(), fake.socket());
         let server = Server::start(config, StartOptions::default())

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::sync::{broadcast, watch};
@@ -48,6 +48,10 @@ pub struct RequestRecord {
     pub path: String,
     /// Query as sent.
     pub query: String,
+    /// When it arrived.
+    pub arrived: Instant,
+    /// How long it was in the fake's hands, until its answer was made.
+    pub took: Option<Duration>,
     /// What came of it.
     pub outcome: RequestOutcome,
 }
@@ -134,6 +138,8 @@ impl Daemon {
             method: method.to_owned(),
             path: path.to_owned(),
             query: query.to_owned(),
+            arrived: Instant::now(),
+            took: None,
             outcome: RequestOutcome::Open,
         });
         requests.len() - 1
@@ -142,6 +148,7 @@ impl Daemon {
     pub(crate) fn log_outcome(&self, index: usize, outcome: RequestOutcome) {
         if let Some(record) = lock(&self.requests).get_mut(index) {
             record.outcome = outcome;
+            record.took = Some(record.arrived.elapsed());
         }
     }
 

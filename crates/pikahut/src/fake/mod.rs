@@ -44,6 +44,8 @@ use daemon::Daemon;
 
 /// Alias of the image that a new fake has.
 pub const DEFAULT_ALIAS: &str = "pikaci/dev";
+/// Alias of the image that managed agents are made from.
+pub const AGENT_ALIAS: &str = "pika-agent/dev";
 
 /// A running fake daemon; dropping it ends the server and removes its directory.
 #[derive(Debug)]
@@ -66,6 +68,14 @@ impl FakeIncus {
             socket,
             _dir: dir,
         })
+    }
+
+    /// Starts a fake that has an image for managed agents too, whose guests are ready so long after their start.
+    pub async fn start_for_agents(ready_after: Duration) -> std::io::Result<FakeIncus> {
+        let fake = FakeIncus::start().await?;
+        fake.world().add_agent_image();
+        fake.set_scripted_guest(Some(ScriptedGuest::ready_after(ready_after)));
+        Ok(fake)
     }
 
     /// The unix socket that it serves on.

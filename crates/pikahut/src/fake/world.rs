@@ -5,9 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pika_cloud::image_contract::IMAGE_CONTRACT_VERSION;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::AGENT_ALIAS;
 use super::guest_files::GuestFiles;
 
 /// What an instance's processes are doing.
@@ -326,6 +328,23 @@ impl World {
     /// The default project.
     pub fn default_project(&mut self) -> &mut Project {
         self.projects.entry("default".to_owned()).or_default()
+    }
+
+    /// Adds an image that managed agents can be made from to the default project.
+    pub fn add_agent_image(&mut self) {
+        let mut image = Image::container("an agent");
+        let version = pika_cloud::GUEST_CONTRACT_VERSION.to_string();
+        image
+            .properties
+            .insert(IMAGE_CONTRACT_VERSION.to_owned(), version);
+        let target = "a".repeat(64);
+        let project = self.default_project();
+        project.images.insert(target.clone(), image);
+        let alias = Alias {
+            target,
+            description: String::new(),
+        };
+        project.aliases.insert(AGENT_ALIAS.to_owned(), alias);
     }
 
     /// An instance of the default project.

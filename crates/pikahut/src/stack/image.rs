@@ -1,4 +1,4 @@
-//! Images of a test daemon: those of the guest roles, built by pika-image, and a tiny one made from programs of this host.
+//! Images of a test daemon: those of the guest roles, built by pika-image, and tiny ones made from programs of this host.
 //!
 //! Owns when an image is built and imported again. Files of a role's image are cached below the checkout's target
 //! directory by the digest of their inputs, so that a second run builds nothing.
@@ -8,12 +8,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use fs_err::File;
+use pika_cloud::image_contract::IMAGE_CONTRACT_VERSION;
 use pika_image::{BuildImportError, BuildRequest, GuestBinaries, ImportRequest, Progress};
 use pika_incus::{Client, ImageRoot, WaitError};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use super::{checkout, tiny};
+use super::checkout;
+use super::tiny::{self, Tiny};
 use crate::daemon::blocking;
 use crate::program::{self, ProgramError};
 
@@ -29,6 +31,8 @@ pub mod roles {
 
 /// Alias of the tiny image.
 const TINY_ALIAS: &str = "pikahut/tiny";
+/// Alias of the tiny image whose guests say that they are ready.
+const TINY_AGENT_ALIAS: &str = "pikahut/tiny-agent";
 /// Longest time for the daemon to take in an image.
 const IMPORT_LIMIT: Duration = Duration::from_secs(300);
 
@@ -122,22 +126,36 @@ pub async fn ensure_role_image(
 
 /// Makes it so that the daemon has the tiny image; gives its alias.
 pub async fn ensure_tiny_image(client: &Client, dir: &Path) -> Result<String, ImageError> {
+    ensure_tiny(client, dir, Tiny::Waits).await
+}
+
+/// Makes it so that the daemon has the tiny image whose guests say at once that they are ready, as a managed agent's;
+/// gives its alias.
+pub async fn ensure_tiny_agent_image(client: &Client, dir: &Path) -> Result<String, ImageError> {
+    ensure_tiny(client, dir, Tiny::SaysReady).await
+}
+
+async fn ensure_tiny(client: &Client, dir: &Path, tiny: Tiny) -> Result<String, ImageError> {
     let _lock = lock(dir).await?;
-    if client
-        .alias(TINY_ALIAS)
-        .await
-        .map_err(ImageError::Incus)?
-        .is_some()
-    {
-        return Ok(TINY_ALIAS.to_owned());
+    let mut properties = pika_incus::Config::default();
+    let alias = match tiny {
+        Tiny::Waits => TINY_ALIAS,
+        Tiny::SaysReady => {
+            let version = pika_cloud::GUEST_CONTRACT_VERSION.to_string();
+            properties.insert(IMAGE_CONTRACT_VERSION.to_owned(), version);
+            TINY_AGENT_ALIAS
+        }
+    };
+    let found = client.alias(alias).await.map_err(ImageError::Incus)?;
+    if found.is_some() {
+        return Ok(alias.to_owned());
     }
     let folder = tempfile::tempdir().map_err(|source| ImageError::Files {
         path: std::env::temp_dir(),
         source,
     })?;
     let path = folder.path().to_owned();
-    let (metadata, rootfs) = blocking(move || tiny::build(&path)).await?;
-    let properties = pika_incus::Config::default();
+    let (metadata, rootfs) = blocking(move || tiny::build(&path, tiny)).await?;
     let done = client
         .import_image_split(&metadata, &rootfs, ImageRoot::FileSystem, &properties)
         .await
@@ -151,13 +169,13 @@ pub async fn ensure_tiny_image(client: &Client, dir: &Path) -> Result<String, Im
         .and_then(|value| value.as_str());
     client
         .create_alias(
-            TINY_ALIAS,
+            alias,
             fingerprint.unwrap_or_default(),
             "programs of the host",
         )
         .await
         .map_err(ImageError::Incus)?;
-    Ok(TINY_ALIAS.to_owned())
+    Ok(alias.to_owned())
 }
 
 /// The commit that the checkout is at, if it is one.

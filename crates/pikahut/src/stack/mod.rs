@@ -27,7 +27,9 @@ use std::time::Duration;
 use pika_incus::Client;
 use sha2::{Digest as _, Sha256};
 
-pub use image::{ImageError, ensure_role_image, ensure_tiny_image, image_cache, roles};
+pub use image::{
+    ImageError, ensure_role_image, ensure_tiny_agent_image, ensure_tiny_image, image_cache, roles,
+};
 pub use inventory::{left_in, left_of};
 /// The client that tests reach a daemon with, where their crate has none of its own.
 pub use pika_incus as incus;
@@ -194,6 +196,17 @@ impl TestIncus {
     /// When it can't be made: the test fails with the reason.
     pub async fn tiny_image(&self) -> String {
         match ensure_tiny_image(&self.client, &self.dir).await {
+            Ok(alias) => alias,
+            Err(error) => panic!("{}", told(&error)),
+        }
+    }
+
+    /// Alias of a tiny image whose guests say that they are ready: the least that a managed agent can be.
+    ///
+    /// # Panics
+    /// When it can't be made: the test fails with the reason.
+    pub async fn tiny_agent_image(&self) -> String {
+        match ensure_tiny_agent_image(&self.client, &self.dir).await {
             Ok(alias) => alias,
             Err(error) => panic!("{}", told(&error)),
         }

@@ -1,6 +1,7 @@
-//! An image of a few programs of this host: enough for a guest that waits and runs commands, made in a moment.
+//! Images of a few programs of this host: enough for a guest that waits and runs commands, made in a moment.
 //!
-//! Owns the list of programs. It has no systemd and no user but root, and is nothing that a lane runs in.
+//! Owns the list of programs, and what such a guest does at its start. It has no systemd and no user but root, and is
+//! nothing that a lane runs in.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -18,18 +19,50 @@ const FOLDERS: &[&str] = &[
     "bin", "sbin", "proc", "sys", "dev", "run", "tmp", "etc", "root", "var", "mnt",
 ];
 /// Ends at once when Incus asks for a clean stop (SIGPWR).
-const INIT: &str =
-    "#!/bin/bash\ntrap 'exit 0' PWR TERM\nwhile :; do /bin/sleep 3600 & wait $!; done\n";
+const INIT_HEAD: &str = "#!/bin/bash\ntrap 'exit 0' PWR TERM\n";
+const INIT_WAITS: &str = "while :; do /bin/sleep 3600 & wait $!; done\n";
+
+/// What a guest does at its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tiny {
+    /// Nothing.
+    Waits,
+    /// It says in its status file that its service is ready, as a managed agent does.
+    SaysReady,
+}
+
+impl Tiny {
+    fn init(self) -> String {
+        let says = match self {
+            Tiny::Waits => String::new(),
+            Tiny::SaysReady => says_ready(),
+        };
+        format!("{INIT_HEAD}{says}{INIT_WAITS}")
+    }
+}
+
+fn says_ready() -> String {
+    let folder = pika_cloud::paths::STATE_DIR;
+    let status = serde_json::json!({
+        "schema_version": pika_cloud::lifecycle::LIFECYCLE_SCHEMA_VERSION, "state": "ready", "message": "there is nothing to start",
+        "updated_at": "2026-01-01T00:00:00.000Z", "boot_id": "%s",
+    });
+    format!(
+        "read -r boot </proc/sys/kernel/random/boot_id\n/bin/mkdir -p {folder}\n\
+         printf '{status}' \"$boot\" >{folder}/status.new\n/bin/mv {folder}/status.new {folder}/status.json\n"
+    )
+}
+
 const METADATA: &str = "architecture: x86_64\ncreation_date: 1700000000\nproperties: {description: programs of the host}\n";
 
 /// Makes `metadata.tar` and `rootfs.tar` in this folder.
-pub(super) fn build(folder: &Path) -> Result<(PathBuf, PathBuf), ImageError> {
+pub(super) fn build(folder: &Path, tiny: Tiny) -> Result<(PathBuf, PathBuf), ImageError> {
     let root = folder.join("rootfs");
     let files = |source| ImageError::Files {
         path: root.clone(),
         source,
     };
-    fill(&root).map_err(files)?;
+    fill(&root, tiny).map_err(files)?;
     for program in PROGRAMS {
         // A shell's own echo or kill does where the host lacks the program.
         let Some(path) = program::find(program) else {
@@ -61,7 +94,7 @@ pub(super) fn build(folder: &Path) -> Result<(PathBuf, PathBuf), ImageError> {
     Ok((metadata, rootfs))
 }
 
-fn fill(root: &Path) -> std::io::Result<()> {
+fn fill(root: &Path, tiny: Tiny) -> std::io::Result<()> {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
     for folder in FOLDERS {
         fs_err::create_dir_all(root.join(folder))?;
@@ -70,7 +103,7 @@ fn fill(root: &Path) -> std::io::Result<()> {
     fs_err::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/bash\n")?;
     fs_err::write(root.join("etc/group"), "root:x:0:\n")?;
     let init = root.join("sbin/init");
-    fs_err::write(&init, INIT)?;
+    fs_err::write(&init, tiny.init())?;
     fs_err::set_permissions(&init, std::fs::Permissions::from_mode(0o755))?;
     symlink("bash", root.join("bin/sh"))
 }
