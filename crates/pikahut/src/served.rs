@@ -18,8 +18,8 @@ const START_LIMIT: Duration = Duration::from_secs(120);
 const END_LIMIT: Duration = Duration::from_secs(60);
 /// What its last line before it serves begins with.
 const LISTENS: &str = "listening on ";
-/// What the line before its first token begins with.
-const TOKEN: &str = "operator's first token";
+/// What comes before the file of its first token, where nobody reads along at a terminal.
+const TOKEN: &str = "operator's first token, written this once; keep it, and remove the file: ";
 
 /// Why there is no server.
 #[derive(Debug, thiserror::Error)]
@@ -160,8 +160,8 @@ async fn first_words(
 ) -> std::io::Result<Option<(String, Option<String>)>> {
     let mut token = None;
     while let Some(line) = words.next_line().await? {
-        if line.starts_with(TOKEN) {
-            token = words.next_line().await?;
+        if let Some(file) = line.strip_prefix(TOKEN) {
+            token = Some(tokio::fs::read_to_string(file).await?.trim().to_owned());
         } else if let Some(base) = line.strip_prefix(LISTENS) {
             return Ok(Some((base.to_owned(), token)));
         }

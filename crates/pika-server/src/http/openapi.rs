@@ -1,20 +1,18 @@
-//! The OpenAPI document, made from the table of routes and the contract's types, and a page that shows it.
+//! The OpenAPI document, made from the table of routes and the contract's types.
 //!
 //! Owns how a row becomes a path. The document is checked in; a test says when it changes.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::header;
+use axum::response::IntoResponse;
 use pika_managed_agent_contract as contract;
-use pika_managed_agent_contract::{ErrorCode, Scope, routes as paths};
+use pika_managed_agent_contract::ErrorCode;
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
-use super::error::ApiError;
 use super::routes::{Answer, Content, Query, QueryKind, Row, Takes, table};
-use crate::pages::{self, ApiPage, Frame, RouteLine};
 
 #[derive(OpenApi)]
 #[openapi(components(schemas(
@@ -68,20 +66,6 @@ pub(super) async fn get() -> impl IntoResponse {
         [(header::CONTENT_TYPE, "application/json")],
         DOCUMENT.as_str(),
     )
-}
-
-pub(super) async fn page() -> Result<Response, ApiError> {
-    let routes = table().into_iter().map(|row| RouteLine {
-        method: row.method.to_string(),
-        path: row.path,
-        needs: row.needs.scope().map_or("nothing", Scope::as_str),
-        about: row.about,
-    });
-    let page = ApiPage {
-        frame: Frame::new("The API", None, paths::API_PAGE),
-        routes: routes.collect(),
-    };
-    Ok(pages::answer(StatusCode::OK, &page)?)
 }
 
 /// The whole document.
@@ -147,7 +131,7 @@ fn operation(row: &Row) -> Value {
     operation
 }
 
-fn operation_id(row: &Row) -> String {
+pub(super) fn operation_id(row: &Row) -> String {
     let words = row
         .path
         .trim_start_matches("/v1")
@@ -160,7 +144,7 @@ fn operation_id(row: &Row) -> String {
     )
 }
 
-fn parameters(row: &Row) -> Vec<Value> {
+pub(super) fn parameters(row: &Row) -> Vec<Value> {
     let in_path = row
         .path
         .split('{')

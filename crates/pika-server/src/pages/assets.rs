@@ -29,6 +29,11 @@ const ALL: &[Asset] = &[
         text: include_str!("../../assets/terminal.js"),
     },
     Asset {
+        name: "api.js",
+        kind: "text/javascript; charset=utf-8",
+        text: include_str!("../../assets/api.js"),
+    },
+    Asset {
         name: "pika.svg",
         kind: "image/svg+xml",
         text: include_str!("../../assets/pika.svg"),

@@ -32,7 +32,11 @@ pub(crate) struct Link {
     pub(crate) here: bool,
 }
 
-const FOR_ALL: &[(&str, &str)] = &[("/agents", "Agents"), ("/tokens", "Tokens")];
+const FOR_ALL: &[(&str, &str)] = &[
+    ("/agents", "Agents"),
+    ("/tokens", "Tokens"),
+    ("/docs", "API"),
+];
 const FOR_OPERATORS: &[(&str, &str)] = &[
     ("/operator", "Overview"),
     ("/operator/agents", "All agents"),

@@ -4,6 +4,7 @@
 //! the template engine, whatever it is. Never decides who may see or do anything: that is [`crate::http`]'s.
 
 mod agent;
+mod api;
 mod assets;
 mod frame;
 mod operator;
@@ -17,6 +18,7 @@ pub(crate) use agent::{
     Act, AgentPage, AgentsPage, Ask, BackupLine, Busy, ConfirmPage, EventLine, Keys, Line,
     LogsPage, NewAgentPage, Refused, TerminalPage,
 };
+pub(crate) use api::{ApiPage, Field, Input, RouteGroup, RouteLine};
 pub(crate) use assets::find as asset;
 pub(crate) use frame::{Frame, Who};
 pub(crate) use operator::{
@@ -81,21 +83,4 @@ pub(crate) struct ErrorPage {
     pub(crate) hint: Option<String>,
     pub(crate) code: &'static str,
     pub(crate) request_id: String,
-}
-
-/// Every route of the API.
-#[derive(Debug, Template)]
-#[template(path = "api.html")]
-pub(crate) struct ApiPage {
-    pub(crate) frame: Frame,
-    pub(crate) routes: Vec<RouteLine>,
-}
-
-/// One route.
-#[derive(Debug)]
-pub(crate) struct RouteLine {
-    pub(crate) method: String,
-    pub(crate) path: &'static str,
-    pub(crate) needs: &'static str,
-    pub(crate) about: &'static str,
 }

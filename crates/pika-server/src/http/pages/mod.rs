@@ -5,6 +5,7 @@
 
 mod actions;
 mod agents;
+mod api;
 mod confirm;
 mod form;
 mod guard;
@@ -27,6 +28,7 @@ use super::error::ApiError;
 use super::{Needs, Shared};
 use crate::pages::{self, ErrorPage, Frame, Who};
 
+pub(super) use api::show as api_page;
 pub(super) use guard::guard;
 
 /// One row of the pages' table.

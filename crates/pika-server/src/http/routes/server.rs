@@ -5,7 +5,7 @@ use http::Method;
 use pika_managed_agent_contract::routes as paths;
 
 use super::{Answer, Content, Needs, Row, row};
-use crate::http::{health, metrics, openapi};
+use crate::http::{health, metrics, openapi, pages};
 
 pub(super) fn rows() -> Vec<Row> {
     let page = &[Answer {
@@ -49,7 +49,7 @@ pub(super) fn rows() -> Vec<Row> {
             paths::API_PAGE,
             Needs::Anyone,
             "A page to try the API.",
-            routing::get(openapi::page),
+            routing::get(pages::api_page),
         )
         .answers(page),
         row(

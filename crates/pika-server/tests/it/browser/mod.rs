@@ -119,3 +119,58 @@ async fn without_javascript_everything_can_be_done_all_the_same() {
     visitor.leave().await;
     running.server.shut_down().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_api_is_tried_on_its_page_with_a_token_or_signed_in() {
+    let stage = Stage::new().await;
+    let running = stage.server().await;
+    let alice = running.tenant("alice", "write").await;
+    let visitor = Visitor::new(&running, true).await;
+
+    // Nobody's requests are nobody's.
+    visitor.open("/docs").await;
+    visitor.press("#get_agents_agent_id summary").await;
+    visitor.fill("#get_agents_agent_id-agent_id", "me").await;
+    visitor
+        .shows("#get_agents_agent_id .command", "/v1/agents/me'")
+        .await;
+    visitor.press("#get_agents_agent_id .send").await;
+    visitor
+        .shows("#get_agents_agent_id .answer", "unauthorized")
+        .await;
+    visitor.fill("#token", alice.token()).await;
+    visitor.press("#get_agents_agent_id .send").await;
+    visitor
+        .shows("#get_agents_agent_id .answer", "agent_not_found")
+        .await;
+
+    // A session's requests bring what proves that they are its own.
+    visitor.sign_in(&alice).await;
+    visitor.open("/docs").await;
+    visitor.shows("#credential", "alice").await;
+    visitor.press("#post_agents_ensure summary").await;
+    visitor.press("#post_agents_ensure .send").await;
+    visitor.shows("#post_agents_ensure .answer", "202").await;
+    let agent = alice.agent_in("me", "ready").await;
+    let id = agent["agent_id"].as_str().unwrap();
+    visitor.shows("#post_agents_ensure .answer", id).await;
+
+    // A removal is asked for twice.
+    visitor.script("window.confirm = () => false").await;
+    visitor.press("#delete_agents_agent_id summary").await;
+    visitor.fill("#delete_agents_agent_id-agent_id", "me").await;
+    visitor.press("#delete_agents_agent_id .send").await;
+    let hidden = "return document.querySelector('#delete_agents_agent_id .answer').hidden";
+    assert_eq!(visitor.script(hidden).await, json!(true));
+    visitor.script("window.confirm = () => true").await;
+    visitor.press("#delete_agents_agent_id .send").await;
+    visitor
+        .shows("#delete_agents_agent_id .answer", "202")
+        .await;
+
+    visitor.is_a_phone().await;
+    visitor.fits("/docs#put_owners_owner_id_quotas").await;
+    visitor.shows("#put_owners_owner_id_quotas", "Body").await;
+    visitor.leave().await;
+    running.server.shut_down().await;
+}
