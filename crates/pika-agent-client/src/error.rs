@@ -40,7 +40,7 @@ pub enum ClientError {
         source: std::io::Error,
     },
     /// The connection ended before the answer was complete. Calls that are safe to repeat were repeated.
-    #[error("{call}: the answer was lost; look at the agent to see whether it was done")]
+    #[error("{call}: the answer was lost; look whether it was done before it is asked for again")]
     Lost {
         /// The call.
         call: String,
@@ -49,7 +49,9 @@ pub enum ClientError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// There was no answer in time.
-    #[error("{call}: no answer within {limit:?}; look at the agent to see whether it was done")]
+    #[error(
+        "{call}: no answer within {limit:?}; look whether it was done before it is asked for again"
+    )]
     Timeout {
         /// The call.
         call: String,
@@ -65,6 +67,8 @@ pub enum ClientError {
         status: u16,
         /// What the server says.
         body: Box<ErrorBody>,
+        /// How long the server asks to be left alone, where it says that.
+        retry_after: Option<Duration>,
     },
     /// What answers does not speak this API, or not well.
     #[error("{call}: {problem}: check that the address is a pika server's, of a version that fits")]
@@ -104,6 +108,15 @@ impl ClientError {
         match self {
             ClientError::Api { body, .. } => body.hint.as_deref(),
             ClientError::OperationFailed { operation } => operation.error.as_ref()?.hint.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// How long the server asks to be left alone before the same is asked again.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            ClientError::Api { retry_after, .. } => *retry_after,
             _ => None,
         }
     }

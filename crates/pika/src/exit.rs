@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use pika_agent_client::ClientError;
 use pika_agent_client::contract::ErrorCode;
@@ -183,7 +184,9 @@ impl From<ClientError> for CommandError {
             ClientError::Timeout { .. } | ClientError::NotOver { .. } => Exit::TimedOut,
             _ => Exit::Infrastructure,
         };
+        let later = |rest: Duration| format!("ask again in {} s", rest.as_secs());
         let hint = error.hint().map(plain);
+        let hint = hint.or_else(|| error.retry_after().map(later));
         let error = CommandError::new(exit, &error);
         CommandError {
             message: plain(&error.message),
