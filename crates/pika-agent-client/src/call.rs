@@ -1,7 +1,8 @@
 //! One call: a request, its answer within bounds, and the only place that tries again.
 //!
-//! Owns limits and back-off. Every call is safe to repeat: reads are, and changes carry an idempotency key that stays the
-//! same when they are repeated. Tried again is what was not sent, what was lost, and what the server says to ask later.
+//! Owns limits and back-off. Calls are safe to repeat, but for the few that say so: reads are, and changes carry an
+//! idempotency key that stays the same when they are repeated. Tried again is what was not sent, what was lost, and what the
+//! server says to ask later; of a call that is made [`Call::once`], not what was lost.
 //! Between two attempts there is one rest: the back-off, or what the server asks for (`Retry-After`), whichever is longer.
 
 use std::time::Duration;
@@ -44,6 +45,8 @@ pub(crate) struct Call {
     pub(crate) limit: Duration,
     /// For how long attempts are begun.
     pub(crate) patience: Duration,
+    /// Whether it is made again although it may have been done.
+    pub(crate) repeats_lost: bool,
 }
 
 impl Call {
@@ -57,6 +60,15 @@ impl Call {
             last_event: None,
             limit,
             patience: PATIENCE,
+            repeats_lost: true,
+        }
+    }
+
+    /// The same, not to be made again when its answer was lost: a second one would do or say something else.
+    pub(crate) fn once(self) -> Call {
+        Call {
+            repeats_lost: false,
+            ..self
         }
     }
 
@@ -177,7 +189,7 @@ async fn retried<T, F: Future<Output = Result<T, ClientError>>>(
     let mut rest = REST_FIRST;
     loop {
         let error = match attempt().await {
-            Err(error) if is_passing(&error) => error,
+            Err(error) if is_passing(call, &error) => error,
             ended => return ended,
         };
         // A rest beyond the end of patience is not begun: nothing would come after it.
@@ -191,9 +203,10 @@ async fn retried<T, F: Future<Output = Result<T, ClientError>>>(
 }
 
 /// Whether the same call may go well a little later.
-fn is_passing(error: &ClientError) -> bool {
+fn is_passing(call: &Call, error: &ClientError) -> bool {
     match error {
-        ClientError::Unreachable { .. } | ClientError::Lost { .. } => true,
+        ClientError::Unreachable { .. } => true,
+        ClientError::Lost { .. } => call.repeats_lost,
         ClientError::Api { body, .. } => {
             matches!(body.error, ErrorCode::Unavailable | ErrorCode::RateLimited)
         }

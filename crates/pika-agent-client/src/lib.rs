@@ -29,6 +29,7 @@ mod client;
 mod error;
 mod events;
 mod exec;
+mod people;
 mod token;
 mod transport;
 

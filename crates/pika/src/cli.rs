@@ -5,6 +5,7 @@
 
 mod agent;
 mod image;
+mod people;
 
 use std::path::PathBuf;
 
@@ -18,6 +19,10 @@ pub(crate) use agent::{
     EventsArguments, ExecArguments, NewArguments, RestoreArguments, WaitOptions, pairs,
 };
 pub(crate) use image::{BuildOptions, ImageCommand, ImportOptions, ServerOptions};
+pub(crate) use people::{
+    AddOwnerArguments, AllowCommand, AuditArguments, NewTokenArguments, OwnerCommand, QuotaOptions,
+    SetOwnerArguments, TokenCommand,
+};
 
 /// Agents, runtimes, images and health of an Incus host.
 #[derive(Debug, Parser)]

@@ -5,4 +5,5 @@
 mod answers;
 mod events;
 mod exec;
+mod people;
 mod scripted;

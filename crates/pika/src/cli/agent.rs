@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use pika_cloud::IncusGuestRole;
 
+use super::people::{AllowCommand, AuditArguments, OwnerCommand, TokenCommand};
 use crate::config;
 
 const SERVER_HEADING: &str = "Server";
@@ -71,6 +72,19 @@ pub(crate) enum AgentCommand {
     Ssh(SshArguments),
     /// Wait until an operation is over.
     Wait(WaitArguments),
+    /// Make, list and revoke tokens.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Show yourself and your quotas. For operators: list and make owners, set quotas.
+    #[command(subcommand)]
+    Owner(OwnerCommand),
+    /// Say who may use the API. For operators.
+    #[command(subcommand)]
+    Allow(AllowCommand),
+    /// Print who changed what, the newest first. For operators.
+    Audit(AuditArguments),
+    /// List what carries the server's label in Incus and belongs to no agent. For operators.
+    Strays,
 }
 
 #[derive(Debug, Args)]

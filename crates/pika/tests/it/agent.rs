@@ -68,7 +68,7 @@ fn config(folder: &Path, socket: &Path) -> Config {
 }
 
 #[track_caller]
-fn json(ended: &Ended) -> serde_json::Value {
+pub(crate) fn json(ended: &Ended) -> serde_json::Value {
     assert_eq!(
         (ended.code, ended.stderr.as_str()),
         (0, ""),

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test may fail the test")]
 
 mod agent;
+mod agent_people;
 mod agent_terminal;
 mod config;
 mod help;
