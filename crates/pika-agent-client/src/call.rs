@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::token::Token;
 use crate::transport::{Stream, Transport};
-use crate::{AgentClient, ClientError};
+use crate::{AgentClient, ClientError, TlsProblem};
 
 /// Longest answer that is taken, in bytes: logs are the longest, at 4 MiB of text.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -117,13 +117,22 @@ pub(crate) async fn connect(
 ) -> Result<Box<dyn Stream>, ClientError> {
     let connected = tokio::time::timeout(CONNECT_LIMIT, transport.connect()).await;
     let late = |_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut));
-    connected
-        .unwrap_or_else(late)
-        .map_err(|source| ClientError::Unreachable {
-            call: call.to_owned(),
-            server: transport.address.to_string(),
-            source,
-        })
+    connected.unwrap_or_else(late).map_err(|source| {
+        let (call, server) = (call.to_owned(), transport.address.to_string());
+        match TlsProblem::of(&source) {
+            Some(problem) => ClientError::Untrusted {
+                call,
+                server,
+                problem,
+                source,
+            },
+            None => ClientError::Unreachable {
+                call,
+                server,
+                source,
+            },
+        }
+    })
 }
 
 /// The answer's head, with a good status; the body is the caller's to read.
@@ -219,7 +228,13 @@ async fn head(client: &AgentClient, call: &Call) -> Result<Response<Incoming>, C
     let transport = &client.transport;
     let request = call.request(&transport.address.authority(), &client.token)?;
     let stream = connect(transport, &name).await?;
-    let lost = |error: hyper::Error| ClientError::lost(&name, error);
+    let lost = |error: hyper::Error| match error.is_parse() {
+        true => ClientError::protocol(
+            &name,
+            format!("what answers speaks no HTTP ({error}), and may want `https`"),
+        ),
+        false => ClientError::lost(&name, error),
+    };
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(lost)?;

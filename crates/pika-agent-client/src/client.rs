@@ -19,7 +19,7 @@ use crate::address::Address;
 use crate::call::{self, Call, PATIENCE};
 use crate::token::Token;
 use crate::transport::Transport;
-use crate::{ClientError, EventStream, ExecSession};
+use crate::{Authorities, ClientError, EventStream, ExecSession};
 
 /// Stands for the caller's default agent wherever an agent's id is asked for.
 pub const ME: &str = "me";
@@ -60,12 +60,28 @@ impl std::fmt::Debug for AgentClient {
 impl AgentClient {
     /// A client of the server at `https://HOST[:PORT]`, `unix:/PATH`, or `http://` on this host or a private network.
     pub fn new(server: &str, token: Token) -> Result<AgentClient, ClientError> {
-        let transport = Transport::new(Address::parse(server)?)?;
+        AgentClient::trusting(&Authorities::Host, server, token)
+    }
+
+    /// The same, where other certificate authorities than this host's sign the server's certificate. They are read only
+    /// for an `https` address.
+    pub fn trusting(
+        authorities: &Authorities,
+        server: &str,
+        token: Token,
+    ) -> Result<AgentClient, ClientError> {
+        let transport = Transport::new(Address::parse(server)?, authorities)?;
         Ok(AgentClient {
             transport,
             token,
             limit: ANSWER_LIMIT,
         })
+    }
+
+    /// Whether the token crosses a network that others may listen to: `http` to another host.
+    #[must_use]
+    pub fn sends_in_the_clear(&self) -> bool {
+        self.transport.address.is_plain_to_another_host()
     }
 
     /// The same with another limit for each attempt at a call, which is 30 seconds unless given.

@@ -2,9 +2,12 @@
 //!
 //! Owns the kinds of failure, each of which says what happened, why, and what to do.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use pika_managed_agent_contract::{ErrorBody, OperationView};
+
+use crate::TlsProblem;
 
 /// A call that failed. Its `call` is the method and the path.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +31,30 @@ pub enum ClientError {
         "no certificate authority of this host can be read, so `https` can't be trusted: install `ca-certificates`"
     )]
     NoAuthorities,
+    /// The file of certificate authorities can't be used.
+    #[error(
+        "{} can't be used as certificate authorities: it must have their certificates, in PEM", path.display()
+    )]
+    AuthoritiesFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The server could not be trusted; nothing was sent, the token neither.
+    #[error("{call}: {server} is not trusted: {problem}")]
+    Untrusted {
+        /// The call.
+        call: String,
+        /// The server.
+        server: String,
+        /// What is wrong, and what to do.
+        problem: TlsProblem,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The server could not be connected to; nothing was sent.
     #[error("{call}: {server} can't be reached: check the address and that the server runs")]
     Unreachable {

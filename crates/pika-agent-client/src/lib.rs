@@ -30,6 +30,7 @@ mod error;
 mod events;
 mod exec;
 mod people;
+mod tls;
 mod token;
 mod transport;
 
@@ -38,4 +39,5 @@ pub use error::ClientError;
 pub use events::EventStream;
 pub use exec::{ExecInput, ExecMessage, ExecOutput, ExecSession};
 pub use pika_managed_agent_contract as contract;
+pub use tls::{Authorities, TlsProblem};
 pub use token::Token;

@@ -30,6 +30,9 @@ pub(crate) struct AgentServerOptions {
     /// File that holds the token [default: the variable PIKA_TOKEN, then the configuration's `agent.token_file`]
     #[arg(long, global = true, value_name = "FILE", help_heading = SERVER_HEADING)]
     pub(crate) token_file: Option<PathBuf>,
+    /// Trust the certificate authorities in this file (PEM) instead of this host's, for `https`
+    #[arg(long, global = true, value_name = "FILE", env = config::CA_FILE_VARIABLE, hide_env_values = true, help_heading = SERVER_HEADING)]
+    pub(crate) ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -5,6 +5,10 @@
 mod agent;
 mod agent_people;
 mod agent_terminal;
+mod agent_tls;
+// The same authority as in the client's own tests.
+#[path = "../../../pika-agent-client/tests/it/authority.rs"]
+mod authority;
 mod config;
 mod help;
 mod real;
