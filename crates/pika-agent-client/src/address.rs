@@ -47,6 +47,16 @@ impl Address {
         Ok(Address::Tcp { host, port, tls })
     }
 
+    /// Whether bytes leave this host as they are.
+    pub(crate) fn is_plain_to_another_host(&self) -> bool {
+        match self {
+            Address::Tcp {
+                host, tls: false, ..
+            } => !is_this_host(host),
+            Address::Tcp { .. } | Address::Unix(_) => false,
+        }
+    }
+
     /// What the `Host` header says.
     pub(crate) fn authority(&self) -> String {
         match self {
@@ -70,9 +80,17 @@ impl std::fmt::Display for Address {
 }
 
 fn may_be_plain(host: &str) -> bool {
-    match host.parse() {
-        Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_private(),
-        Ok(IpAddr::V6(address)) => address.is_loopback() || address.is_unique_local(),
+    is_this_host(host)
+        || match host.parse() {
+            Ok(IpAddr::V4(address)) => address.is_private(),
+            Ok(IpAddr::V6(address)) => address.is_unique_local(),
+            Err(_) => false,
+        }
+}
+
+fn is_this_host(host: &str) -> bool {
+    match host.parse::<IpAddr>() {
+        Ok(address) => address.is_loopback(),
         Err(_) => host == "localhost",
     }
 }
@@ -96,6 +114,23 @@ mod tests {
         ] {
             let parsed = Address::parse(given).map(|address| address.to_string());
             assert_eq!(parsed.ok().as_deref(), Some(shown), "{given}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_leave_the_host_as_they_are_are_told() {
+        for (given, plain) in [
+            ("https://agents.example.org", false),
+            ("https://10.1.2.3", false),
+            ("http://127.0.0.1:8787", false),
+            ("http://[::1]:8787", false),
+            ("http://localhost", false),
+            ("unix:/run/pika.sock", false),
+            ("http://10.1.2.3:1", true),
+            ("http://[fd00::1]", true),
+        ] {
+            let parsed = Address::parse(given).map(|address| address.is_plain_to_another_host());
+            assert_eq!(parsed.ok(), Some(plain), "{given}");
         }
     }
 

@@ -1,6 +1,6 @@
-//! The calls, by name.
+//! The calls about agents, by name.
 //!
-//! Owns which route each call takes. Lists give a page; [`AgentClient::all_agents`] goes through all of them.
+//! Owns which route each call takes. Lists give a page; those called `all_` go through all of them.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use http::Method;
 use pika_managed_agent_contract::exec::ExecStart;
 use pika_managed_agent_contract::{
     AgentList, AgentProvisionRequest, AgentView, BackupList, EventList, OperationList,
-    OperationState, OperationView, OwnerView, RestoreBody, routes,
+    OperationState, OperationView, RestoreBody, routes,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -19,7 +19,7 @@ use crate::address::Address;
 use crate::call::{self, Call, PATIENCE};
 use crate::token::Token;
 use crate::transport::Transport;
-use crate::{ClientError, EventStream, ExecSession};
+use crate::{Authorities, ClientError, EventStream, ExecSession};
 
 /// Stands for the caller's default agent wherever an agent's id is asked for.
 pub const ME: &str = "me";
@@ -60,12 +60,28 @@ impl std::fmt::Debug for AgentClient {
 impl AgentClient {
     /// A client of the server at `https://HOST[:PORT]`, `unix:/PATH`, or `http://` on this host or a private network.
     pub fn new(server: &str, token: Token) -> Result<AgentClient, ClientError> {
-        let transport = Transport::new(Address::parse(server)?)?;
+        AgentClient::trusting(&Authorities::Host, server, token)
+    }
+
+    /// The same, where other certificate authorities than this host's sign the server's certificate. They are read only
+    /// for an `https` address.
+    pub fn trusting(
+        authorities: &Authorities,
+        server: &str,
+        token: Token,
+    ) -> Result<AgentClient, ClientError> {
+        let transport = Transport::new(Address::parse(server)?, authorities)?;
         Ok(AgentClient {
             transport,
             token,
             limit: ANSWER_LIMIT,
         })
+    }
+
+    /// Whether the token crosses a network that others may listen to: `http` to another host.
+    #[must_use]
+    pub fn sends_in_the_clear(&self) -> bool {
+        self.transport.address.is_plain_to_another_host()
     }
 
     /// The same with another limit for each attempt at a call, which is 30 seconds unless given.
@@ -96,18 +112,8 @@ impl AgentClient {
 
     /// All of the caller's agents, page by page.
     pub async fn all_agents(&self) -> Result<Vec<AgentView>, ClientError> {
-        let mut agents = Vec::new();
-        let mut page = Page::default();
-        for _ in 0..PAGES_MAX {
-            let list = self.agents(&page).await?;
-            agents.extend(list.agents);
-            match list.next {
-                Some(next) => page.after = Some(next),
-                None => return Ok(agents),
-            }
-        }
-        let problem = format!("the list has more than {PAGES_MAX} pages");
-        Err(ClientError::protocol("GET /v1/agents", problem))
+        self.all(routes::AGENTS, |list: AgentList| (list.agents, list.next))
+            .await
     }
 
     /// Runs again after a stop.
@@ -208,11 +214,6 @@ impl AgentClient {
         ExecSession::open(self, &routes::with_id(routes::EXEC, id), start).await
     }
 
-    /// The caller, its quotas and what it uses.
-    pub async fn owner(&self) -> Result<OwnerView, ClientError> {
-        self.get(routes::OWNER.to_owned()).await
-    }
-
     /// An operation.
     pub async fn operation(&self, id: &str) -> Result<OperationView, ClientError> {
         self.get(routes::with_id(routes::OPERATION, id)).await
@@ -266,35 +267,63 @@ impl AgentClient {
             .await
     }
 
-    async fn post<T: DeserializeOwned>(
+    pub(crate) async fn post<T: DeserializeOwned>(
         &self,
         target: String,
-        body: &impl Serialize,
+        asked: &impl Serialize,
     ) -> Result<T, ClientError> {
-        let body = serde_json::to_vec(body)
-            .map_err(|error| ClientError::protocol(&target, error.to_string()))?;
-        self.document(&self.change(Method::POST, target, body.into()))
+        let body = body_of(&target, asked)?;
+        self.document(&self.change(Method::POST, target, body))
             .await
     }
 
-    async fn get<T: DeserializeOwned>(&self, target: String) -> Result<T, ClientError> {
+    pub(crate) async fn get<T: DeserializeOwned>(&self, target: String) -> Result<T, ClientError> {
         self.document(&self.call(target)).await
+    }
+
+    /// All pages of a list; `parts` tells its elements and where the next page begins.
+    pub(crate) async fn all<L: DeserializeOwned, T>(
+        &self,
+        route: &str,
+        parts: impl Fn(L) -> (Vec<T>, Option<String>),
+    ) -> Result<Vec<T>, ClientError> {
+        let mut all = Vec::new();
+        let mut page = Page::default();
+        for _ in 0..PAGES_MAX {
+            let (elements, next) = parts(self.get(with_page(route, &page)).await?);
+            all.extend(elements);
+            match next {
+                Some(next) => page.after = Some(next),
+                None => return Ok(all),
+            }
+        }
+        let problem = format!("the list has more than {PAGES_MAX} pages");
+        Err(ClientError::protocol(&format!("GET {route}"), problem))
     }
 
     fn call(&self, target: String) -> Call {
         Call::get(target, self.limit)
     }
 
-    fn change(&self, method: Method, target: String, body: Bytes) -> Call {
+    pub(crate) fn change(&self, method: Method, target: String, body: Bytes) -> Call {
         Call::change(method, target, body, self.limit)
     }
 
-    async fn document<T: DeserializeOwned>(&self, call: &Call) -> Result<T, ClientError> {
+    pub(crate) async fn document<T: DeserializeOwned>(
+        &self,
+        call: &Call,
+    ) -> Result<T, ClientError> {
         call::document(self, call).await
     }
 }
 
-fn with_page(path: &str, page: &Page) -> String {
+pub(crate) fn body_of(target: &str, asked: &impl Serialize) -> Result<Bytes, ClientError> {
+    let body = serde_json::to_vec(asked);
+    body.map(Bytes::from)
+        .map_err(|error| ClientError::protocol(target, error.to_string()))
+}
+
+pub(crate) fn with_page(path: &str, page: &Page) -> String {
     let after = page.after.as_ref();
     let after = after.map(|after| format!("after={}", routes::with_id("{after}", after)));
     let limit = page.limit.map(|limit| format!("limit={limit}"));

@@ -2,9 +2,12 @@
 //!
 //! Owns the kinds of failure, each of which says what happened, why, and what to do.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use pika_managed_agent_contract::{ErrorBody, OperationView};
+
+use crate::TlsProblem;
 
 /// A call that failed. Its `call` is the method and the path.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +31,30 @@ pub enum ClientError {
         "no certificate authority of this host can be read, so `https` can't be trusted: install `ca-certificates`"
     )]
     NoAuthorities,
+    /// The file of certificate authorities can't be used.
+    #[error(
+        "{} can't be used as certificate authorities: it must have their certificates, in PEM", path.display()
+    )]
+    AuthoritiesFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The server could not be trusted; nothing was sent, the token neither.
+    #[error("{call}: {server} is not trusted: {problem}")]
+    Untrusted {
+        /// The call.
+        call: String,
+        /// The server.
+        server: String,
+        /// What is wrong, and what to do.
+        problem: TlsProblem,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The server could not be connected to; nothing was sent.
     #[error("{call}: {server} can't be reached: check the address and that the server runs")]
     Unreachable {
@@ -40,7 +67,7 @@ pub enum ClientError {
         source: std::io::Error,
     },
     /// The connection ended before the answer was complete. Calls that are safe to repeat were repeated.
-    #[error("{call}: the answer was lost; look at the agent to see whether it was done")]
+    #[error("{call}: the answer was lost; look whether it was done before it is asked for again")]
     Lost {
         /// The call.
         call: String,
@@ -49,7 +76,9 @@ pub enum ClientError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// There was no answer in time.
-    #[error("{call}: no answer within {limit:?}; look at the agent to see whether it was done")]
+    #[error(
+        "{call}: no answer within {limit:?}; look whether it was done before it is asked for again"
+    )]
     Timeout {
         /// The call.
         call: String,
@@ -65,6 +94,8 @@ pub enum ClientError {
         status: u16,
         /// What the server says.
         body: Box<ErrorBody>,
+        /// How long the server asks to be left alone, where it says that.
+        retry_after: Option<Duration>,
     },
     /// What answers does not speak this API, or not well.
     #[error("{call}: {problem}: check that the address is a pika server's, of a version that fits")]
@@ -104,6 +135,15 @@ impl ClientError {
         match self {
             ClientError::Api { body, .. } => body.hint.as_deref(),
             ClientError::OperationFailed { operation } => operation.error.as_ref()?.hint.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// How long the server asks to be left alone before the same is asked again.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            ClientError::Api { retry_after, .. } => *retry_after,
             _ => None,
         }
     }

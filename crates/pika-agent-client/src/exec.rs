@@ -108,7 +108,8 @@ async fn shake_hands(client: &AgentClient, path: &str, name: &str) -> Result<Soc
         Ok((socket, _)) => Ok(socket),
         Err(SocketError::Http(response)) => {
             let body = response.body().as_deref().unwrap_or_default();
-            Err(call::refused(name, response.status().as_u16(), body))
+            let (status, asked) = (response.status(), call::retry_after(response.headers()));
+            Err(call::refused(name, status.as_u16(), body, asked))
         }
         Err(error) => Err(ClientError::lost(name, error)),
     }
@@ -190,6 +191,7 @@ impl ExecOutput {
                 call: self.name.clone(),
                 status: body.error.status(),
                 body: Box::new(body),
+                retry_after: None,
             }),
             Err(error) => {
                 let problem = format!("the command's end can't be read ({error})");

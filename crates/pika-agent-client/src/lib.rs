@@ -29,6 +29,8 @@ mod client;
 mod error;
 mod events;
 mod exec;
+mod people;
+mod tls;
 mod token;
 mod transport;
 
@@ -37,4 +39,5 @@ pub use error::ClientError;
 pub use events::EventStream;
 pub use exec::{ExecInput, ExecMessage, ExecOutput, ExecSession};
 pub use pika_managed_agent_contract as contract;
+pub use tls::{Authorities, TlsProblem};
 pub use token::Token;

@@ -5,14 +5,14 @@
 use std::io;
 use std::sync::Arc;
 
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
-use crate::ClientError;
 use crate::address::Address;
+use crate::{Authorities, ClientError, tls};
 
 /// Bytes in both directions.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + std::fmt::Debug + Send + Unpin {}
@@ -26,9 +26,12 @@ pub(crate) struct Transport {
 }
 
 impl Transport {
-    pub(crate) fn new(address: Address) -> Result<Transport, ClientError> {
+    pub(crate) fn new(
+        address: Address,
+        authorities: &Authorities,
+    ) -> Result<Transport, ClientError> {
         let tls = match &address {
-            Address::Tcp { tls: true, .. } => Some(Arc::new(tls_config()?)),
+            Address::Tcp { tls: true, .. } => Some(Arc::new(tls::config(authorities)?)),
             _ => None,
         };
         Ok(Transport { address, tls })
@@ -49,18 +52,4 @@ impl Transport {
         let connector = TlsConnector::from(Arc::clone(config));
         Ok(Box::new(connector.connect(name, stream).await?))
     }
-}
-
-fn tls_config() -> Result<ClientConfig, ClientError> {
-    let mut roots = RootCertStore::empty();
-    let (added, _) =
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if added == 0 {
-        return Err(ClientError::NoAuthorities);
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|_| ClientError::NoAuthorities)?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }

@@ -5,6 +5,7 @@
 
 mod agent;
 mod image;
+mod people;
 
 use std::path::PathBuf;
 
@@ -18,6 +19,10 @@ pub(crate) use agent::{
     EventsArguments, ExecArguments, NewArguments, RestoreArguments, WaitOptions, pairs,
 };
 pub(crate) use image::{BuildOptions, ImageCommand, ImportOptions, ServerOptions};
+pub(crate) use people::{
+    AddOwnerArguments, AllowCommand, AuditArguments, NewTokenArguments, OwnerCommand, QuotaOptions,
+    SetOwnerArguments, TokenCommand,
+};
 
 /// Agents, runtimes, images and health of an Incus host.
 #[derive(Debug, Parser)]
@@ -62,7 +67,7 @@ pub(crate) enum OutputFormat {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make, look after and enter agents of a `pika-server`.
+    /// Make, look after and enter agents of a `pika-server`; its tokens, owners and audit log.
     Agent(AgentArguments),
     /// Check, plan and carry out runtime specs.
     #[command(subcommand)]

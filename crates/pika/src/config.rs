@@ -31,6 +31,8 @@ pub(crate) const LOG_VARIABLE: &str = "PIKA_LOG";
 pub(crate) const SERVER_VARIABLE: &str = "PIKA_SERVER";
 /// Token that is shown to it.
 pub(crate) const TOKEN_VARIABLE: &str = "PIKA_TOKEN";
+/// Certificate authorities that its certificate may be signed by.
+pub(crate) const CA_FILE_VARIABLE: &str = "PIKA_CA_FILE";
 /// Kind of the terminal, which a command with one is told.
 pub(crate) const TERM_VARIABLE: &str = "TERM";
 /// Where image builds keep what can be used again.
@@ -106,6 +108,8 @@ pub(crate) struct AgentSettings {
     pub(crate) server: Option<String>,
     /// File that holds the token.
     pub(crate) token_file: Option<PathBuf>,
+    /// File of the certificate authorities that are trusted instead of this host's.
+    pub(crate) ca_file: Option<PathBuf>,
 }
 
 impl AgentSettings {
@@ -242,6 +246,7 @@ mod tests {
             CACHE_VARIABLE,
             SERVER_VARIABLE,
             TOKEN_VARIABLE,
+            CA_FILE_VARIABLE,
             TERM_VARIABLE,
             INCUS_SOCKET_VARIABLE,
             INCUS_DIR_VARIABLE,

@@ -5,13 +5,15 @@
 
 use std::error::Error;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use pika_agent_client::ClientError;
 use pika_agent_client::contract::ErrorCode;
+use pika_agent_client::{ClientError, TlsProblem};
 use pika_runtime::{
     CollectError, DestroyError, EnsureError, FactsError, InspectError, ResolvePlanError,
 };
 
+use crate::config::CA_FILE_VARIABLE;
 use crate::output::plain;
 
 /// Exit codes, shared by all command lines of the project.
@@ -177,13 +179,19 @@ impl From<CollectError> for CommandError {
 impl From<ClientError> for CommandError {
     fn from(error: ClientError) -> CommandError {
         let exit = match &error {
-            ClientError::Address { .. } | ClientError::Token => Exit::Usage,
+            ClientError::Address { .. }
+            | ClientError::Token
+            | ClientError::AuthoritiesFile { .. } => Exit::Usage,
             ClientError::Api { body, .. } => exit_of_api(body.error),
             ClientError::OperationFailed { .. } => Exit::Failed,
             ClientError::Timeout { .. } | ClientError::NotOver { .. } => Exit::TimedOut,
             _ => Exit::Infrastructure,
         };
+        let later = |rest: Duration| format!("ask again in {} s", rest.as_secs());
         let hint = error.hint().map(plain);
+        let hint = hint
+            .or_else(|| error.retry_after().map(later))
+            .or_else(|| how_to_trust(&error));
         let error = CommandError::new(exit, &error);
         CommandError {
             message: plain(&error.message),
@@ -191,6 +199,17 @@ impl From<ClientError> for CommandError {
             ..error
         }
     }
+}
+
+fn how_to_trust(error: &ClientError) -> Option<String> {
+    let ClientError::Untrusted { problem, .. } = error else {
+        return None;
+    };
+    (*problem == TlsProblem::UnknownAuthority).then(|| {
+        format!(
+            "a file with that authority's certificate is named by --ca-file, {CA_FILE_VARIABLE}, or `agent.ca_file` in the configuration"
+        )
+    })
 }
 
 const fn exit_of_api(code: ErrorCode) -> Exit {

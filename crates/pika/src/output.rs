@@ -96,6 +96,52 @@ pub(crate) fn columns(rows: &[(String, String)], indent: usize) -> String {
     text
 }
 
+/// A cell of a table: how it is painted, and its text, from wherever.
+pub(crate) type Cell = (Style, String);
+
+/// Rows under a head, each column as wide as its widest cell, and every row a line.
+pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[Cell; N]]) -> String {
+    let head = head.map(|name| (DIM, name.to_owned()));
+    let rows: Vec<[Cell; N]> = std::iter::once(&head)
+        .chain(rows)
+        .map(|row| row.clone().map(|(style, text)| (style, line(&text))))
+        .collect();
+    let width = |column: usize| {
+        let widths = rows.iter().map(|row| row[column].1.chars().count());
+        widths.max().unwrap_or(0)
+    };
+    let widths: [usize; N] = std::array::from_fn(width);
+    let mut text = String::new();
+    for row in &rows {
+        // Nothing is filled up after the last cell that has text.
+        let filled = row.iter().rposition(|(_, cell)| !cell.is_empty());
+        for (column, (style, cell)) in row
+            .iter()
+            .enumerate()
+            .take(filled.map_or(0, |last| last + 1))
+        {
+            let gap = if column == 0 { "" } else { "  " };
+            text.push_str(&format!("{gap}{style}{cell}{style:#}"));
+            if Some(column) != filled {
+                text.push_str(&" ".repeat(widths[column] - cell.chars().count()));
+            }
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// The text on one line, unable to paint the terminal.
+pub(crate) fn line(text: &str) -> String {
+    plain(&text.replace(['\n', '\t'], " "))
+}
+
+/// A time such as `2026-11-21T08:59:46.123Z` to the second, as tables show it.
+pub(crate) fn moment(at: &str) -> String {
+    let moment: String = at.chars().take("2026-11-21T08:59:46".len()).collect();
+    moment.replace('T', " ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,5 +159,20 @@ mod tests {
         ];
         let text = anstream::adapter::strip_str(&columns(&rows, 2)).to_string();
         assert_eq!(text, "  a     1\n  long  2\n");
+    }
+
+    #[test]
+    fn a_table_is_aligned_whatever_is_painted() {
+        let cell = |style, text: &str| (style, text.to_owned());
+        let rows = [
+            [cell(BAD, "a"), cell(DIM, "long"), cell(BOLD, "b\nc")],
+            [cell(GOOD, "longer"), cell(DIM, "x"), cell(BOLD, "")],
+        ];
+        let text = table(["NAME", "WHAT", "WHY"], &rows);
+        assert!(text.contains(&format!("{BAD}a{BAD:#}     ")), "{text:?}");
+        assert_eq!(
+            anstream::adapter::strip_str(&text).to_string(),
+            "NAME    WHAT  WHY\na       long  b c\nlonger  x\n"
+        );
     }
 }

@@ -80,6 +80,25 @@ async fn what_passes_is_tried_again_and_what_is_final_is_not() {
 }
 
 #[tokio::test]
+async fn a_server_that_asks_for_a_rest_gets_all_of_it_or_is_not_asked_again() {
+    let busy = |secs: u32| {
+        let Say::Bytes(text) = refusal("503 Service Unavailable", "unavailable") else {
+            unreachable!("a refusal is bytes");
+        };
+        Say::Bytes(text.replacen("\r\n", &format!("\r\nretry-after: {secs}\r\n"), 1))
+    };
+    let server = Scripted::start(vec![busy(1), answer_of("200 OK", AGENT)]).await;
+    let begun = std::time::Instant::now();
+    server.client.agent("me").await.unwrap();
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+
+    let server = Scripted::start(vec![busy(3600)]).await;
+    let error = server.client.agent("me").await.unwrap_err();
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(3600)));
+    assert_eq!(server.asked().len(), 1);
+}
+
+#[tokio::test]
 async fn a_server_that_never_answers_well_is_given_up() {
     let server = Scripted::start(Vec::new()).await;
     let error = server.client.agent("me").await.unwrap_err();

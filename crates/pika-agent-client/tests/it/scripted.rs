@@ -1,10 +1,15 @@
 //! A server that says exactly the bytes it is told, one connection after another, and remembers what it was asked.
 
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use pika_agent_client::{AgentClient, Token};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use pika_agent_client::{AgentClient, Authorities, Token};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader,
+};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 /// What one connection gets.
 #[derive(Debug, Clone)]
@@ -34,43 +39,107 @@ impl Asked {
 
 pub(crate) struct Scripted {
     pub(crate) client: AgentClient,
+    address: String,
     asked: Arc<Mutex<Vec<Asked>>>,
+    refused: Arc<AtomicUsize>,
 }
 
 impl Scripted {
     /// Says each in turn; connections beyond that are closed without an answer.
     pub(crate) async fn start(script: Vec<Say>) -> Scripted {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let heard = Arc::clone(&asked);
+        let (listener, address) = listen().await;
+        let url = format!("http://{address}");
+        let client = AgentClient::new(&url, token()).unwrap();
+        Scripted::serve(listener, url, client, script, None)
+    }
+
+    /// The same over TLS, for a client that trusts these.
+    pub(crate) async fn start_tls(
+        script: Vec<Say>,
+        acceptor: TlsAcceptor,
+        trusted: &Authorities,
+    ) -> Scripted {
+        let (listener, address) = listen().await;
+        let url = format!("https://{address}");
+        let client = AgentClient::trusting(trusted, &url, token()).unwrap();
+        Scripted::serve(listener, url, client, script, Some(acceptor))
+    }
+
+    fn serve(
+        listener: TcpListener,
+        address: String,
+        client: AgentClient,
+        script: Vec<Say>,
+        acceptor: Option<TlsAcceptor>,
+    ) -> Scripted {
+        let (asked, refused) = (Arc::default(), Arc::default());
+        let server = Scripted {
+            client,
+            address,
+            asked: Arc::clone(&asked),
+            refused: Arc::clone(&refused),
+        };
         tokio::spawn(async move {
             let mut script = script.into_iter();
             while let Ok((stream, _)) = listener.accept().await {
+                let stream: Box<dyn Stream> = match &acceptor {
+                    None => Box::new(stream),
+                    Some(acceptor) => match acceptor.accept(stream).await {
+                        Ok(stream) => Box::new(stream),
+                        Err(_) => {
+                            refused.fetch_add(1, Ordering::SeqCst);
+                            continue;
+                        }
+                    },
+                };
                 let Some(say) = script.next() else {
-                    heard.lock().unwrap().push(Asked::default());
+                    asked.lock().unwrap().push(Asked::default());
                     continue;
                 };
-                let heard = Arc::clone(&heard);
+                let heard: Arc<Mutex<Vec<Asked>>> = Arc::clone(&asked);
                 tokio::spawn(async move { answer(stream, say, &heard).await });
             }
         });
-        let client = AgentClient::new(&address, Token::new("secret-token").unwrap()).unwrap();
-        Scripted { client, asked }
+        server
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
+
+    /// How many connections the client broke off before it sent anything.
+    pub(crate) fn refused(&self) -> usize {
+        self.refused.load(Ordering::SeqCst)
+    }
 }
 
+async fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+fn token() -> Token {
+    Token::new("secret-token").unwrap()
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
 /// Ends when the other side does: a client may leave whenever it likes.
-async fn answer(stream: TcpStream, say: Say, heard: &Mutex<Vec<Asked>>) -> Option<()> {
+async fn answer(stream: Box<dyn Stream>, say: Say, heard: &Mutex<Vec<Asked>>) -> Option<()> {
     let mut stream = BufReader::new(stream);
     let asked = read(&mut stream).await?;
     heard.lock().unwrap().push(asked);
     match say {
-        Say::Bytes(text) => stream.write_all(text.as_bytes()).await.ok(),
+        Say::Bytes(text) => {
+            stream.write_all(text.as_bytes()).await.ok()?;
+            stream.shutdown().await.ok()
+        }
         Say::Endless(head, piece) => {
             stream.write_all(head.as_bytes()).await.ok()?;
             loop {
@@ -85,7 +154,7 @@ async fn answer(stream: TcpStream, say: Say, heard: &Mutex<Vec<Asked>>) -> Optio
     }
 }
 
-async fn read(stream: &mut BufReader<TcpStream>) -> Option<Asked> {
+async fn read(stream: &mut BufReader<Box<dyn Stream>>) -> Option<Asked> {
     let mut asked = Asked::default();
     loop {
         let mut line = String::new();

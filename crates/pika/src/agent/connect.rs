@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use pika_agent_client::{AgentClient, Token};
+use pika_agent_client::{AgentClient, Authorities, Token};
 
 use crate::cli::{AgentServerOptions, Global};
 use crate::config::{AgentSettings, SERVER_VARIABLE, TOKEN_VARIABLE};
 use crate::exit::{CommandError, Exit};
+use crate::output::{self, WARN};
 
 pub(super) fn client(
     options: &AgentServerOptions,
@@ -28,7 +29,21 @@ pub(super) fn client(
             None => return Err(no_token()),
         },
     };
-    Ok(AgentClient::new(&server, token)?)
+    let given = options
+        .ca_file
+        .clone()
+        .filter(|path| !path.as_os_str().is_empty());
+    let authorities = given
+        .or(file.ca_file)
+        .map_or(Authorities::Host, Authorities::File);
+    let client = AgentClient::trusting(&authorities, &server, token)?;
+    if client.sends_in_the_clear() {
+        output::say(&format!(
+            "{WARN}warning{WARN:#}: the token goes to {} in the clear, and whoever listens on that network has it; use `https`",
+            output::line(&server)
+        ));
+    }
+    Ok(client)
 }
 
 fn variable() -> Option<String> {

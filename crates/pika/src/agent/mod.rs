@@ -6,6 +6,7 @@ mod ask;
 mod change;
 mod connect;
 mod exec;
+mod people;
 mod text;
 mod watch;
 
@@ -62,6 +63,11 @@ async fn dispatch(
             let operation = watch::wait(client, &arguments.operation, limit).await?;
             print(format, &operation, || text::operation(&operation))
         }
+        AgentCommand::Token(command) => people::token(client, command, format).await,
+        AgentCommand::Owner(command) => people::owner(client, command, format).await,
+        AgentCommand::Allow(command) => people::allow(client, command, format).await,
+        AgentCommand::Audit(arguments) => people::audit(client, &arguments, format).await,
+        AgentCommand::Strays => people::strays(client, format).await,
         change => change::run(client, change, format).await,
     }
 }

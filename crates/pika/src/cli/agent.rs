@@ -4,20 +4,27 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Arg, Args, Subcommand};
 use pika_cloud::IncusGuestRole;
 
+use super::people::{AllowCommand, AuditArguments, OwnerCommand, TokenCommand};
 use crate::config;
 
 const SERVER_HEADING: &str = "Server";
 
-/// Agents of a `pika-server`.
+/// Agents of a `pika-server`. What only concerns Incus is taken and not shown: these commands never talk to it.
 #[derive(Debug, Args)]
+#[command(arg = unshown("socket").value_parser(clap::value_parser!(PathBuf)), arg = unshown("owner"))]
 pub(crate) struct AgentArguments {
     #[command(flatten)]
     pub(crate) server: AgentServerOptions,
     #[command(subcommand)]
     pub(crate) command: AgentCommand,
+}
+
+/// In place of the global option of that name, whose type it must have.
+fn unshown(global: &'static str) -> Arg {
+    Arg::new(global).long(global).global(true).hide(true)
 }
 
 /// Where the server is and who asks. The token itself is no option: others see a command's options.
@@ -29,6 +36,9 @@ pub(crate) struct AgentServerOptions {
     /// File that holds the token [default: the variable PIKA_TOKEN, then the configuration's `agent.token_file`]
     #[arg(long, global = true, value_name = "FILE", help_heading = SERVER_HEADING)]
     pub(crate) token_file: Option<PathBuf>,
+    /// Trust the certificate authorities in this file (PEM) instead of this host's, for `https`
+    #[arg(long, global = true, value_name = "FILE", env = config::CA_FILE_VARIABLE, hide_env_values = true, help_heading = SERVER_HEADING)]
+    pub(crate) ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -71,6 +81,19 @@ pub(crate) enum AgentCommand {
     Ssh(SshArguments),
     /// Wait until an operation is over.
     Wait(WaitArguments),
+    /// Make, list and revoke tokens.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Show yourself and your quotas. For operators: list and make owners, set quotas.
+    #[command(subcommand)]
+    Owner(OwnerCommand),
+    /// Say who may use the API. For operators.
+    #[command(subcommand)]
+    Allow(AllowCommand),
+    /// Print who changed what, the newest first. For operators.
+    Audit(AuditArguments),
+    /// List what carries the server's label in Incus and belongs to no agent. For operators.
+    Strays,
 }
 
 #[derive(Debug, Args)]

@@ -21,6 +21,16 @@ fn every_command_has_its_help() {
         vec!["agent", "exec", "-h"],
         vec!["agent", "ssh", "-h"],
         vec!["agent", "wait", "-h"],
+        vec!["agent", "token", "-h"],
+        vec!["agent", "token", "new", "-h"],
+        vec!["agent", "token", "revoke", "-h"],
+        vec!["agent", "owner", "-h"],
+        vec!["agent", "owner", "show", "-h"],
+        vec!["agent", "owner", "add", "-h"],
+        vec!["agent", "owner", "set", "-h"],
+        vec!["agent", "allow", "-h"],
+        vec!["agent", "allow", "add", "-h"],
+        vec!["agent", "audit", "-h"],
         vec!["runtime", "--help"],
         vec!["runtime", "validate", "-h"],
         vec!["runtime", "plan", "-h"],
@@ -35,6 +45,27 @@ fn every_command_has_its_help() {
         text.push_str(&format!("$ pika {}\n{}\n", command.join(" "), ended.stdout));
     }
     insta::assert_snapshot!(text);
+}
+
+#[test]
+fn help_fits_a_terminal_of_80_columns() {
+    let dir = tempfile::tempdir().unwrap();
+    let shell = Shell::new(dir.path()).with("COLUMNS", "80");
+    for command in [
+        vec!["--help"],
+        vec!["agent", "--help"],
+        vec!["agent", "new", "--help"],
+        vec!["agent", "token", "new", "--help"],
+        vec!["agent", "owner", "set", "--help"],
+        vec!["agent", "audit", "-h"],
+        vec!["runtime", "plan", "-h"],
+        vec!["image", "check", "-h"],
+        vec!["doctor", "-h"],
+    ] {
+        let text = shell.pika(&command).stdout;
+        let long = text.lines().find(|line| line.chars().count() > 80);
+        assert_eq!(long, None, "{command:?}");
+    }
 }
 
 #[test]
@@ -63,6 +94,13 @@ fn a_wrong_argument_is_exit_2_with_nothing_on_stdout() {
         vec!["agent", "new", "--label", "x"],
         vec!["agent", "logs", "--lines", "0"],
         vec!["agent", "list", "--token", "x"],
+        vec!["agent", "token"],
+        vec!["agent", "token", "new", "--scope", "all"],
+        vec!["agent", "token", "new", "--days", "0"],
+        vec!["agent", "token", "revoke"],
+        vec!["agent", "owner", "set", "alice"],
+        vec!["agent", "owner", "add", "alice", "--role", "king"],
+        vec!["agent", "audit", "-n", "0"],
     ] {
         let ended = Shell::new(dir.path()).pika(&arguments);
         assert_eq!(
@@ -90,7 +128,12 @@ fn the_manual_has_a_page_for_each_command() {
     let pages = dir.path().join("pages");
     let ended = Shell::new(dir.path()).pika(&["man", pages.to_str().expect("text")]);
     assert_eq!(ended.code, 0, "{}", ended.stderr);
-    for page in ["pika.1", "pika-runtime-ensure.1", "pika-doctor.1"] {
+    for page in [
+        "pika.1",
+        "pika-agent-token-new.1",
+        "pika-runtime-ensure.1",
+        "pika-doctor.1",
+    ] {
         let text = std::fs::read_to_string(pages.join(page)).expect("there");
         assert!(text.contains(".TH"), "{page}: {text}");
     }
