@@ -128,7 +128,7 @@ pub(super) async fn restore(
 ) -> Result<Accepted, ApiError> {
     let RestoreBody { backup } = body.json()?;
     let agent = find(&shared, &caller, &id).await?;
-    let there = shared.app.store.backups(&agent.id).await?;
+    let there = crate::backups::of_agent(&shared.app, &agent).await?;
     if !there.iter().any(|found| found.name == backup) {
         return Err(
             ApiError::not_found("backup").hint("GET the agent's backups to see which there are")

@@ -14,7 +14,7 @@ use pika_runtime::{OwnedInstance, Power};
 use pika_store::{Agent, AgentFilter, Millis, Observed, Operation, Page, StoreError};
 
 use super::wake::Woken;
-use super::{Memory, remedy, strays};
+use super::{Memory, remedy, survey};
 use crate::app::App;
 use crate::clock::millis;
 use crate::fleet::{Fleet, Place};
@@ -91,7 +91,7 @@ pub(super) async fn pass(
     remedy::ask(app, now, &remedies).await?;
     remedy::purge_due(app, now).await?;
     remedy::prune(app, memory, now).await?;
-    strays::look(app, memory, &agents, places.keys()).await;
+    survey::look(app, memory, (&agents, &open), places.keys()).await;
     let known: BTreeSet<&str> = agents.iter().map(|agent| &*agent.id).collect();
     memory.looked.retain(|id, _| known.contains(&**id));
     let unreachable_places = places.values().filter(|listed| listed.is_none()).count();

@@ -3,7 +3,7 @@
 //! Owns the names of snapshots: they follow from the operation, so that a step which is run again finds its own.
 
 use pika_managed_agent_contract::OperationKind;
-use pika_runtime::{NewVolume, SnapshotExpiry, SnapshotSchedule, VolumeError, VolumeRemoved};
+use pika_runtime::{NewVolume, SnapshotExpiry, VolumeError, VolumeRemoved};
 use pika_store::{Agent, AgentChange, Backup};
 
 use super::drive::{Hand, StepEnd};
@@ -14,12 +14,7 @@ use crate::trouble::Trouble;
 pub(super) async fn ensure(hand: &Hand<'_>, agent: &Agent) -> Result<StepEnd, Trouble> {
     let runtimes = hand.app.fleet.runtimes_of(agent)?;
     let ownership = hand.app.fleet.ownership(agent, agent.generation.max(1));
-    let plan = hand.app.config.snapshots.as_ref();
-    let schedule = plan.map(|plan| SnapshotSchedule {
-        schedule: Some(plan.schedule.clone()),
-        expiry: plan.expiry.clone(),
-        pattern: None,
-    });
+    let schedule = crate::backups::schedule(&hand.app.config);
     let new = NewVolume {
         volume: &agent.volume_name,
         runtime_id: &agent.id,

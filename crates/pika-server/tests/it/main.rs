@@ -19,6 +19,7 @@ mod pages;
 mod process;
 mod process_end;
 mod real;
+mod scheduled;
 mod signed;
 mod support;
 mod together;

@@ -111,7 +111,7 @@ pub(super) async fn ask(
         Question::Purge => find_or_kept(shared, caller, id).await?,
         _ => find(shared, caller, id).await?,
     };
-    let backups = app.store.backups(&agent.id).await?;
+    let backups = crate::backups::of_agent(app, &agent).await?;
     let grace = spoken(app.config.times.delete_grace.as_secs());
     let wording = match &question {
         Question::Restore(name) => {
