@@ -23,3 +23,4 @@ mod scheduled;
 mod signed;
 mod support;
 mod together;
+mod undelete;

@@ -124,6 +124,14 @@ fn actions_on_agents() -> Vec<PageRow> {
         ),
         ask("/agents/{agent_id}/delete", routing::get(confirm::delete)),
         post("/agents/{agent_id}/delete", routing::post(actions::delete)),
+        ask(
+            "/agents/{agent_id}/undelete",
+            routing::get(confirm::undelete),
+        ),
+        post(
+            "/agents/{agent_id}/undelete",
+            routing::post(actions::undelete),
+        ),
         ask("/agents/{agent_id}/purge", routing::get(confirm::purge)),
         post("/agents/{agent_id}/purge", routing::post(actions::purge)),
     ]
