@@ -71,7 +71,7 @@ pub const ALLOWED: &str = "/v1/allow-list/{owner_id}";
 pub const AUDIT: &str = "/v1/audit";
 /// GET: what carries our label in Incus and belongs to no agent. For operators.
 pub const STRAYS: &str = "/v1/strays";
-/// DELETE: one stray. For operators.
+/// DELETE: one stray instance. For operators.
 pub const STRAY: &str = "/v1/strays/{name}";
 
 /// The path with the id in place of its one parameter.

@@ -26,8 +26,10 @@ use crate::fleet::Place;
 use crate::metrics::Part;
 use crate::trouble::chain;
 
+pub(crate) use pass::places;
 pub(crate) use remedy::BY_SERVER;
-pub(crate) use strays::Strays;
+pub(crate) use strays::{INSTANCE, Strays};
+pub(crate) use survey::inventory;
 
 /// Name of the lease under which one server of several looks.
 const LEASE: &str = "reconcile";

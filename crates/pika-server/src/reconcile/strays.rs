@@ -12,6 +12,9 @@ use crate::app::App;
 use crate::metrics::Metrics;
 use crate::trouble::Trouble;
 
+/// The kind of an instance, where strays are shown.
+pub(crate) const INSTANCE: &str = "instance";
+
 /// The strays of the last survey.
 #[derive(Debug, Default)]
 pub(crate) struct Strays(RwLock<Vec<StrayView>>);
@@ -24,11 +27,14 @@ impl Strays {
             .clone()
     }
 
+    /// An instance is gone.
+    pub(crate) fn forget(&self, instance: &str) {
+        let mut found = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        found.retain(|stray| stray.kind != INSTANCE || stray.name != instance);
+    }
+
     pub(super) fn found(&self, found: Vec<StrayView>, metrics: &Metrics) {
-        let instances = found
-            .iter()
-            .filter(|stray| stray.kind == "instance")
-            .count();
+        let instances = found.iter().filter(|stray| stray.kind == INSTANCE).count();
         metrics.strays(instances, found.len() - instances);
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = found;
     }
@@ -47,7 +53,7 @@ pub(super) async fn of(
         }
         views.push(StrayView {
             name: stray.instance.id.instance_name().to_owned(),
-            kind: "instance".to_owned(),
+            kind: INSTANCE.to_owned(),
             agent_id: stray.instance.id.runtime_id().to_owned(),
             created_at: stray.instance.created_at.clone(),
         });

@@ -44,7 +44,8 @@ pub(super) async fn look(
     app.strays.found(found, &app.metrics);
 }
 
-async fn inventory(app: &App, place: &Place) -> Result<(Runtimes, Inventory), Trouble> {
+/// Everything of ours in a place.
+pub(crate) async fn inventory(app: &App, place: &Place) -> Result<(Runtimes, Inventory), Trouble> {
     let runtimes = app.fleet.runtimes_at(place)?;
     let all = runtimes.inventory(&place.project, OwnedKind::Agent).await;
     let all = all.map_err(|error| Trouble::Failed(chain(&error)))?;

@@ -21,6 +21,7 @@ mod process_end;
 mod real;
 mod scheduled;
 mod signed;
+mod strays;
 mod support;
 mod together;
 mod undelete;

@@ -154,6 +154,11 @@ fn for_operators() -> Vec<PageRow> {
     let post = |path, handler| take(path, Needs::Operator, handler);
     vec![
         see(operator::OVERVIEW, routing::get(operator::overview)),
+        see(
+            operator::REMOVE_STRAY,
+            routing::get(operator::ask_to_remove),
+        ),
+        post(operator::REMOVE_STRAY, routing::post(operator::remove)),
         see(operator::ALL_AGENTS, routing::get(operator::agents)),
         see(operator::AUDIT, routing::get(operator::audit)),
         see(owners::OWNERS, routing::get(owners::list)),
