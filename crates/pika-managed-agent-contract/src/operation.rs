@@ -31,6 +31,8 @@ pub enum OperationKind {
     Backup,
     /// Detaches, takes a last snapshot, and purges after a grace.
     Delete,
+    /// Brings a deleted one back on its volume, while that is kept.
+    Undelete,
 }
 
 /// How far an operation is.
@@ -58,7 +60,7 @@ impl OperationState {
 
 impl OperationKind {
     /// Every one, in the order of the enum.
-    pub const ALL: [OperationKind; 10] = [
+    pub const ALL: [OperationKind; 11] = [
         OperationKind::Create,
         OperationKind::Start,
         OperationKind::Stop,
@@ -69,6 +71,7 @@ impl OperationKind {
         OperationKind::Rebuild,
         OperationKind::Backup,
         OperationKind::Delete,
+        OperationKind::Undelete,
     ];
 
     /// Its word.
@@ -85,6 +88,7 @@ impl OperationKind {
             OperationKind::Rebuild => "rebuild",
             OperationKind::Backup => "backup",
             OperationKind::Delete => "delete",
+            OperationKind::Undelete => "undelete",
         }
     }
 }

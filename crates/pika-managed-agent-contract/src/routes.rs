@@ -33,6 +33,8 @@ pub const RESTORE: &str = "/v1/agents/{agent_id}/restore";
 pub const RESET: &str = "/v1/agents/{agent_id}/reset";
 /// POST: a new root on the same volume.
 pub const REBUILD: &str = "/v1/agents/{agent_id}/rebuild";
+/// POST: a deleted agent, back on its volume while that is kept.
+pub const UNDELETE: &str = "/v1/agents/{agent_id}/undelete";
 /// GET: all backups. POST: one more.
 pub const BACKUPS: &str = "/v1/agents/{agent_id}/backups";
 /// GET: a page of operations, the newest first.
@@ -69,7 +71,7 @@ pub const ALLOWED: &str = "/v1/allow-list/{owner_id}";
 pub const AUDIT: &str = "/v1/audit";
 /// GET: what carries our label in Incus and belongs to no agent. For operators.
 pub const STRAYS: &str = "/v1/strays";
-/// DELETE: one stray. For operators.
+/// DELETE: one stray instance. For operators.
 pub const STRAY: &str = "/v1/strays/{name}";
 
 /// The path with the id in place of its one parameter.

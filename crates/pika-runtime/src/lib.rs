@@ -60,7 +60,7 @@ pub use run::{
 };
 pub use runtimes::{Runtime, Runtimes};
 pub use steps::{StepHook, StepMoment, StepOperation, StepPoint, StepVerdict};
-pub use strays::{StrayInstance, StrayVolume, Strays, StraysError};
+pub use strays::{Inventory, StrayInstance, StrayVolume, Strays, StraysError};
 pub use volumes::{
     GuestOwner, LabelChange, LeaseChange, NewVolume, ORIGIN_SNAPSHOT, OwnedSnapshot, OwnedVolume,
     PoolCloning, Relabelled, SnapshotRemoved, SnapshotSchedule, VolumeChanged, VolumeClone,

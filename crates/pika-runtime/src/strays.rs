@@ -17,6 +17,15 @@ use crate::runtimes::Runtimes;
 use crate::text::chain;
 use crate::volumes::{OwnedVolume, VolumeError, VolumeRemoved};
 
+/// All that carries our labels for one purpose.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Inventory {
+    /// Instances, by name.
+    pub instances: Vec<OwnedInstance>,
+    /// Custom volumes, by pool and name.
+    pub volumes: Vec<OwnedVolume>,
+}
+
 /// What carries our labels and belongs to nothing that is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Strays {
@@ -56,8 +65,31 @@ pub enum StraysError {
 }
 
 impl Runtimes {
-    /// Lists the instances and volumes of ours for one purpose whose runtime is not among the known ones. One request for
-    /// the instances, one for the pools and one for each pool.
+    /// Lists the instances and volumes of ours for one purpose. One request for the instances, one for the pools and one for
+    /// each pool.
+    ///
+    /// # Errors
+    /// When Incus can't be asked.
+    pub async fn inventory(
+        &self,
+        project: &str,
+        kind: OwnedKind,
+    ) -> Result<Inventory, StraysError> {
+        let seen = self.observe_all(project, kind).await;
+        let instances = seen.map_err(StraysError::Instances)?;
+        let mut volumes = Vec::new();
+        for pool in self
+            .pool_names(project)
+            .await
+            .map_err(StraysError::Volumes)?
+        {
+            let listed = self.owned_volumes(project, &pool, kind).await;
+            volumes.extend(listed.map_err(StraysError::Volumes)?);
+        }
+        Ok(Inventory { instances, volumes })
+    }
+
+    /// Of an inventory, what belongs to no runtime that is among the known ones.
     ///
     /// # Errors
     /// When Incus can't be asked.
@@ -68,37 +100,7 @@ impl Runtimes {
         kind: OwnedKind,
         now: Timestamp,
     ) -> Result<Strays, StraysError> {
-        let seen = self.observe_all(project, kind).await;
-        let instances = seen.map_err(StraysError::Instances)?;
-        let instances = instances
-            .into_iter()
-            .filter(|instance| !known.contains(instance.id.runtime_id()))
-            .map(|instance| StrayInstance {
-                age: age(instance.created_at.as_deref(), now),
-                instance,
-            });
-        let mut volumes = Vec::new();
-        for pool in self
-            .pool_names(project)
-            .await
-            .map_err(StraysError::Volumes)?
-        {
-            let listed = self.owned_volumes(project, &pool, kind).await;
-            let listed = listed.map_err(StraysError::Volumes)?;
-            volumes.extend(
-                listed
-                    .into_iter()
-                    .filter(|volume| !known.contains(&volume.runtime_id)),
-            );
-        }
-        let volumes = volumes.into_iter().map(|volume| StrayVolume {
-            age: age(volume.created_at.as_deref(), now),
-            volume,
-        });
-        Ok(Strays {
-            instances: instances.collect(),
-            volumes: volumes.collect(),
-        })
+        Ok(self.inventory(project, kind).await?.strays(known, now))
     }
 
     /// Removes a stray instance, if it is still the one that was seen: ours, of the same runtime, made at the same time.
@@ -148,6 +150,33 @@ impl Runtimes {
         let pools = self.client(project).pools().await;
         let pools = pools.map_err(|source| VolumeError::Pools { source })?;
         Ok(pools.into_iter().map(|pool| pool.name).collect())
+    }
+}
+
+impl Inventory {
+    /// What of it belongs to no runtime that is among the known ones.
+    #[must_use]
+    pub fn strays(&self, known: &BTreeSet<String>, now: Timestamp) -> Strays {
+        let instances = self
+            .instances
+            .iter()
+            .filter(|instance| !known.contains(instance.id.runtime_id()))
+            .map(|instance| StrayInstance {
+                age: age(instance.created_at.as_deref(), now),
+                instance: instance.clone(),
+            });
+        let volumes = self
+            .volumes
+            .iter()
+            .filter(|volume| !known.contains(&volume.runtime_id))
+            .map(|volume| StrayVolume {
+                age: age(volume.created_at.as_deref(), now),
+                volume: volume.clone(),
+            });
+        Strays {
+            instances: instances.collect(),
+            volumes: volumes.collect(),
+        }
     }
 }
 

@@ -11,6 +11,7 @@
 //! ```
 
 mod app;
+mod backups;
 mod check;
 mod clock;
 mod config;

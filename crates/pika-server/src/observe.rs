@@ -109,8 +109,13 @@ pub(crate) fn work_of(open: Option<&Operation>) -> Work {
     let Some(open) = open else { return Work::None };
     match open.kind {
         OperationKind::Backup | OperationKind::Stop | OperationKind::Delete => Work::None,
-        OperationKind::Create if open.state == OperationState::Pending => Work::Requested,
+        OperationKind::Create | OperationKind::Undelete
+            if open.state == OperationState::Pending =>
+        {
+            Work::Requested
+        }
         OperationKind::Create
+        | OperationKind::Undelete
         | OperationKind::Start
         | OperationKind::Rebuild
         | OperationKind::Reset => Work::Provisioning,

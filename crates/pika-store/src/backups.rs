@@ -41,14 +41,21 @@ impl Store {
         rows.iter().map(backup).collect()
     }
 
-    /// Brings the list of an agent's backups to what was seen in Incus. Those that are listed keep their reason.
+    /// Brings the list of an agent's backups to what was seen in Incus. Those that are listed keep their reason, and those
+    /// that were taken at `since` or later stay: the look at Incus may have been too early for them.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn set_backups(&self, agent_id: &str, seen: &[Backup]) -> Result<(), StoreError> {
+    pub async fn set_backups(
+        &self,
+        agent_id: &str,
+        seen: &[Backup],
+        since: Millis,
+    ) -> Result<(), StoreError> {
         let mut transaction = self.write().await?;
-        let rows = sqlx::query("SELECT name FROM backups WHERE agent_id = $1")
+        let rows = sqlx::query("SELECT name FROM backups WHERE agent_id = $1 AND created_at < $2")
             .bind(agent_id.to_owned())
+            .bind(since)
             .fetch_all(&mut *transaction)
             .await
             .saying("list backups")?;

@@ -1,11 +1,13 @@
 //! Intents: a request becomes rows, or nothing at all. Nothing is done here but writing down what is to be done.
 //!
 //! Owns the rules that only a transaction can hold: one default agent for each owner, quotas, idempotency keys, one
-//! operation after the other for each agent, the cool-down of recover, and what a stop or a delete overtakes.
+//! operation after the other for each agent, the cool-down of recover, what a stop or a delete overtakes, and which deleted
+//! agents come back.
 
 mod create;
 mod keys;
 mod request;
+mod undelete;
 
 use pika_managed_agent_contract::{OperationKind, ProvisionParams};
 
@@ -131,8 +133,10 @@ pub enum Requested {
     KeyReused,
     /// There is no such agent for this owner.
     NoAgent,
-    /// It is being deleted.
+    /// It is being deleted, or purged.
     Deleting,
+    /// It can't be had back, or be purged by the server, because it is not deleted.
+    NotDeleted,
     /// So many wait for this agent already.
     QueueFull(i64),
     /// The owner may not have so much.

@@ -12,7 +12,8 @@ use pika_managed_agent_contract::{OperatorParams, ParamsError};
 use pika_store::{Quotas, Sizes};
 use serde::{Deserialize, Serialize};
 
-use super::{Config, DEFAULT_QUOTAS, DEFAULT_SIZES, LocalIncus, SnapshotPlan, Times};
+use super::snapshots::{self, SnapshotsTable};
+use super::{Config, DEFAULT_QUOTAS, DEFAULT_SIZES, LocalIncus, Times};
 
 /// Every variable of the server's own, with what it sets. Those of agents' parameters are the contract's.
 pub const VARIABLES: &[(&str, &str)] = &[
@@ -32,6 +33,11 @@ pub const VARIABLES: &[(&str, &str)] = &[
         "PIKA_OWNER",
         "deployment id that everything is labelled with",
     ),
+    (
+        "PIKA_SERVER_SNAPSHOTS_SCHEDULE",
+        "when Incus takes backups of agents' volumes by itself",
+    ),
+    ("PIKA_SERVER_SNAPSHOTS_EXPIRY", "how long those are kept"),
     (
         "PIKA_LOG",
         "what is logged, in the syntax of tracing's filters",
@@ -159,14 +165,6 @@ struct TimesTable {
     history_secs: Option<u64>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SnapshotsTable {
-    schedule: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expiry: Option<String>,
-}
-
 impl Config {
     /// Settles the configuration from a file (the named one, or the usual one if it is there) and an environment.
     ///
@@ -243,10 +241,7 @@ impl Config {
                 restart_rest_secs: secs(times.restart_rest),
                 history_secs: secs(times.history),
             },
-            snapshots: self.snapshots.as_ref().map(|plan| SnapshotsTable {
-                schedule: plan.schedule.clone(),
-                expiry: plan.expiry.clone(),
-            }),
+            snapshots: self.snapshots.as_ref().map(SnapshotsTable::of),
         };
         toml::to_string_pretty(&file).expect("every table here is one that TOML can say")
     }
@@ -301,10 +296,7 @@ fn settle(file: File, lookup: impl Fn(&str) -> Option<String>) -> Result<Config,
         sizes: sizes(&file.sizes),
         quotas: quotas(&file.quotas),
         times: times(&file.times)?,
-        snapshots: file.snapshots.map(|table| SnapshotPlan {
-            schedule: table.schedule,
-            expiry: table.expiry,
-        }),
+        snapshots: snapshots::plan(file.snapshots.unwrap_or_default(), &set)?,
         operations_at_once,
         requests_per_second: file.server.requests_per_second.unwrap_or(100),
         log_json: file.server.log_json.unwrap_or(false),

@@ -3,6 +3,7 @@
 //! Owns every setting with its default and its limits. How they are read from file and environment is `file`'s.
 
 mod file;
+mod snapshots;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -35,7 +36,7 @@ pub struct Config {
     pub quotas: Quotas,
     /// How long things may take.
     pub times: Times,
-    /// When volumes are snapshotted, for how long, in Incus's own words.
+    /// When Incus takes backups of volumes by itself, and how long they are kept.
     pub snapshots: Option<SnapshotPlan>,
     /// Operations at a time.
     pub operations_at_once: usize,
@@ -62,13 +63,13 @@ pub struct LocalIncus {
     pub instance_type: InstanceType,
 }
 
-/// When volumes are snapshotted.
+/// When Incus takes backups of volumes by itself, in its own words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotPlan {
     /// As in crontab, or `@daily` and the like.
     pub schedule: String,
     /// How long each is kept, such as `7d`.
-    pub expiry: Option<String>,
+    pub expiry: String,
 }
 
 /// How long things may take, and how often they are done.

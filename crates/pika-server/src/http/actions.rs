@@ -62,6 +62,10 @@ pub(super) async fn request_operation(
             ErrorCode::Conflict,
             "the agent is being deleted",
         )),
+        Requested::NotDeleted => Err(ApiError::new(
+            ErrorCode::Conflict,
+            "the agent is not deleted",
+        )),
         Requested::QueueFull(most) => Err(ApiError::new(
             ErrorCode::Conflict,
             format!("{most} operations wait for this agent already"),
@@ -128,7 +132,7 @@ pub(super) async fn restore(
 ) -> Result<Accepted, ApiError> {
     let RestoreBody { backup } = body.json()?;
     let agent = find(&shared, &caller, &id).await?;
-    let there = shared.app.store.backups(&agent.id).await?;
+    let there = crate::backups::of_agent(&shared.app, &agent).await?;
     if !there.iter().any(|found| found.name == backup) {
         return Err(
             ApiError::not_found("backup").hint("GET the agent's backups to see which there are")
@@ -144,7 +148,21 @@ pub(super) async fn restore(
     .await
 }
 
-/// An agent, also one that is deleted and whose volume is kept: its owner may still ask for the purge.
+/// A deleted agent, back on its volume. Its owner may do it as well as an operator: it was the owner who could delete it, the
+/// quota is asked again, and nobody gets to anything that wasn't theirs.
+pub(super) async fn undelete(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    Id(id): Id,
+    body: Body,
+) -> Result<Accepted, ApiError> {
+    body.nothing()?;
+    let agent = find_or_kept(&shared, &caller, &id).await?;
+    let asked = (agent, OperationKind::Undelete, json!({}));
+    act(&shared, &caller, asked, &body).await
+}
+
+/// An agent, also one that is deleted and whose volume is kept: its owner may still have it back, or purged.
 pub(super) async fn find_or_kept(
     shared: &Shared,
     caller: &Caller,

@@ -67,11 +67,10 @@ pub(super) async fn list(
     Params(params): Params<AgentsParams>,
 ) -> Result<Json<AgentList>, ApiError> {
     let length = page_length(params.limit)?;
-    let others = params.owner.is_some() || params.deleted == Some(true);
-    if others && caller.sees().is_some() {
+    if params.owner.is_some() && caller.sees().is_some() {
         return Err(ApiError::new(
             ErrorCode::Forbidden,
-            "only an operator may ask for another owner's or for deleted agents",
+            "only an operator may ask for an owner's agents",
         ));
     }
     let filter = AgentFilter {

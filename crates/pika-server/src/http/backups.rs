@@ -18,7 +18,7 @@ pub(super) async fn list(
     Id(id): Id,
 ) -> Result<Json<BackupList>, ApiError> {
     let agent = find(&shared, &caller, &id).await?;
-    let found = shared.app.store.backups(&agent.id).await?;
+    let found = crate::backups::of_agent(&shared.app, &agent).await?;
     Ok(Json(BackupList {
         backups: found.iter().map(views::backup).collect(),
     }))

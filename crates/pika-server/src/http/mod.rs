@@ -2,7 +2,7 @@
 //!
 //! Owns the order: request id, then size, then who asks, then how often, then whether they may; only then a handler. A
 //! handler reads its request, writes an intent or reads rows, and answers. Nothing of Incus is awaited in one but where the
-//! answer is in there (logs, exec).
+//! answer is in there (logs, exec, lists of backups, strays).
 
 mod actions;
 mod agents;
@@ -25,6 +25,7 @@ mod operators;
 mod pages;
 mod people;
 mod routes;
+mod strays;
 mod views;
 
 use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! What only operators do: owners, quotas, the allow-list, the audit log, strays.
+//! What only operators do: owners, quotas, the allow-list, the audit log.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use pika_managed_agent_contract::{
     AllowBody, AllowList, AllowView, AuditList, ErrorCode, MadeToken, NewOwner, NewTokenBody,
-    OwnerList, OwnerView, QuotaBody, Role, Scope, StrayList,
+    OwnerList, OwnerView, QuotaBody, Role, Scope,
 };
 use pika_store::{AllowEntry, Owner};
 
@@ -216,10 +216,4 @@ pub(super) async fn audit(
             .map(|last| last.id.to_string()),
         entries: found.iter().map(views::audit).collect(),
     }))
-}
-
-pub(super) async fn strays(State(shared): State<Arc<Shared>>) -> Json<StrayList> {
-    Json(StrayList {
-        strays: shared.app.strays.list(),
-    })
 }

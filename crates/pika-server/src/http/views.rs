@@ -36,6 +36,8 @@ pub(crate) fn agent(agent: &Agent, operation: Option<&Operation>) -> AgentView {
         },
         labels: agent.params.labels.clone(),
         operation: operation.map(self::operation),
+        deleted_at: agent.deleted_at.map(time),
+        purge_after: agent.purge_after.map(time),
         created_at: time(agent.created_at),
         updated_at: time(agent.changed_at),
     }

@@ -23,7 +23,7 @@ pub(crate) use assets::find as asset;
 pub(crate) use frame::{Frame, Who};
 pub(crate) use operator::{
     AllAgentsPage, AllowLine, AllowListPage, AuditLine, AuditPage, OverviewPage, OwnerLine,
-    OwnerPage, OwnersPage, StateLine, TokenLine, TokensPage,
+    OwnerPage, OwnersPage, StateLine, StrayLine, TokenLine, TokensPage,
 };
 pub(crate) use words::{When, details, phase_text, sentence, spoken};
 

@@ -13,7 +13,15 @@ pub(crate) struct OverviewPage {
     pub(crate) frame: Frame,
     pub(crate) states: Vec<StateLine>,
     pub(crate) total: StateLine,
-    pub(crate) strays: Vec<StrayView>,
+    pub(crate) strays: Vec<StrayLine>,
+}
+
+/// A stray.
+#[derive(Debug)]
+pub(crate) struct StrayLine {
+    pub(crate) view: StrayView,
+    /// Where its removal is asked for; nowhere for a volume.
+    pub(crate) remove: Option<String>,
 }
 
 /// The agents in one state.

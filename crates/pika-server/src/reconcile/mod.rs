@@ -1,12 +1,14 @@
 //! The reconciler: looks at all of Incus and writes down how agents are, and asks for what has to be done about it.
 //!
 //! Owns how often it looks and at what. Level-triggered: a pass takes no input, and a wake-up only makes it come sooner. One
-//! server of several does it at a time. Changes nothing in Incus but strays that carry our label and belong to nobody;
-//! all else it asks for as operations, as anybody would.
+//! server of several does it at a time. Changes nothing in Incus but strays that carry our label and belong to nobody, and
+//! the schedules of backups after the policy changed; all else it asks for as operations, as anybody would.
 
 mod pass;
 mod remedy;
+mod schedules;
 mod strays;
+mod survey;
 mod turn;
 mod wake;
 
@@ -24,8 +26,10 @@ use crate::fleet::Place;
 use crate::metrics::Part;
 use crate::trouble::chain;
 
+pub(crate) use pass::places;
 pub(crate) use remedy::BY_SERVER;
-pub(crate) use strays::Strays;
+pub(crate) use strays::{INSTANCE, Strays};
+pub(crate) use survey::inventory;
 
 /// Name of the lease under which one server of several looks.
 const LEASE: &str = "reconcile";
@@ -43,8 +47,8 @@ struct Memory {
     turn: Option<String>,
     /// When old rows were last removed.
     pruned_at: Millis,
-    /// When strays were last looked for.
-    strays_at: Millis,
+    /// When everything was last listed, volumes too.
+    surveyed_at: Millis,
 }
 
 /// Looks until the server ends.

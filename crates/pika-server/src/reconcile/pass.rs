@@ -14,7 +14,7 @@ use pika_runtime::{OwnedInstance, Power};
 use pika_store::{Agent, AgentFilter, Millis, Observed, Operation, Page, StoreError};
 
 use super::wake::Woken;
-use super::{Memory, remedy, strays};
+use super::{Memory, remedy, survey};
 use crate::app::App;
 use crate::clock::millis;
 use crate::fleet::{Fleet, Place};
@@ -91,7 +91,7 @@ pub(super) async fn pass(
     remedy::ask(app, now, &remedies).await?;
     remedy::purge_due(app, now).await?;
     remedy::prune(app, memory, now).await?;
-    strays::look(app, memory, &agents, places.keys()).await;
+    survey::look(app, memory, (&agents, &open), places.keys()).await;
     let known: BTreeSet<&str> = agents.iter().map(|agent| &*agent.id).collect();
     memory.looked.retain(|id, _| known.contains(&**id));
     let unreachable_places = places.values().filter(|listed| listed.is_none()).count();
@@ -151,6 +151,16 @@ async fn all_agents(app: &App) -> Result<Vec<Agent>, StoreError> {
     }
 }
 
+/// Every place that agents live in, or may.
+pub(crate) async fn places(app: &App) -> Result<BTreeSet<Place>, StoreError> {
+    Ok(places_of(app, &all_agents(app).await?))
+}
+
+fn places_of(app: &App, agents: &[Agent]) -> BTreeSet<Place> {
+    let lived_in = agents.iter().map(Fleet::place_of);
+    lived_in.chain([app.fleet.local_place()]).collect()
+}
+
 /// The list of each place, and since when those that give none don't.
 async fn list_all(
     app: &App,
@@ -158,11 +168,8 @@ async fn list_all(
     agents: &[Agent],
     now: Millis,
 ) -> BTreeMap<Place, Listed> {
-    let mut places: BTreeMap<Place, Listed> = BTreeMap::new();
-    places.insert(app.fleet.local_place(), None);
-    for agent in agents {
-        places.entry(Fleet::place_of(agent)).or_default();
-    }
+    let all = places_of(app, agents).into_iter();
+    let mut places: BTreeMap<Place, Listed> = all.map(|place| (place, None)).collect();
     for (place, listed) in &mut places {
         let endpoint = place.endpoint.as_deref().unwrap_or("local");
         let project = place.project.as_str();

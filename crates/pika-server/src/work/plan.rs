@@ -8,7 +8,7 @@ use pika_managed_agent_contract::OperationKind;
 /// One step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Step {
-    /// The agent's volume is there, with its snapshot of when it was empty.
+    /// The agent's volume is there, with its snapshot of when it was empty and without a tombstone.
     EnsureVolume,
     /// Which instance comes next: the one that is there, or the next one.
     ChooseGeneration,
@@ -75,7 +75,7 @@ impl Step {
 /// The steps of a kind, in order.
 pub(crate) const fn steps_of(kind: OperationKind) -> &'static [Step] {
     match kind {
-        OperationKind::Create | OperationKind::Start => &[
+        OperationKind::Create | OperationKind::Start | OperationKind::Undelete => &[
             Step::EnsureVolume,
             Step::ChooseGeneration,
             Step::EnsureInstance,

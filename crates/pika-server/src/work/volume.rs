@@ -3,7 +3,10 @@
 //! Owns the names of snapshots: they follow from the operation, so that a step which is run again finds its own.
 
 use pika_managed_agent_contract::OperationKind;
-use pika_runtime::{NewVolume, SnapshotExpiry, SnapshotSchedule, VolumeError, VolumeRemoved};
+use pika_runtime::{
+    LabelChange, LeaseChange, NewVolume, Relabelled, Runtimes, SnapshotExpiry, VolumeError,
+    VolumeRemoved,
+};
 use pika_store::{Agent, AgentChange, Backup};
 
 use super::drive::{Hand, StepEnd};
@@ -14,12 +17,7 @@ use crate::trouble::Trouble;
 pub(super) async fn ensure(hand: &Hand<'_>, agent: &Agent) -> Result<StepEnd, Trouble> {
     let runtimes = hand.app.fleet.runtimes_of(agent)?;
     let ownership = hand.app.fleet.ownership(agent, agent.generation.max(1));
-    let plan = hand.app.config.snapshots.as_ref();
-    let schedule = plan.map(|plan| SnapshotSchedule {
-        schedule: Some(plan.schedule.clone()),
-        expiry: plan.expiry.clone(),
-        pattern: None,
-    });
+    let schedule = crate::backups::schedule(&hand.app.config);
     let new = NewVolume {
         volume: &agent.volume_name,
         runtime_id: &agent.id,
@@ -32,17 +30,7 @@ pub(super) async fn ensure(hand: &Hand<'_>, agent: &Agent) -> Result<StepEnd, Tr
     };
     // Once made, a volume that is not there is a loss, and a new empty one in its place would hide it.
     if agent.volume_made_at.is_some() {
-        let there = runtimes
-            .list_snapshots(&agent.project, &agent.pool, &agent.volume_name)
-            .await;
-        return match there {
-            Ok(_) => Ok(StepEnd::next()),
-            Err(error @ VolumeError::Missing { .. }) => Err(Trouble::Refused(format!(
-                "{}; it holds what the agent knows, so no empty one is put in its place",
-                crate::trouble::chain(&error)
-            ))),
-            Err(error) => Err(Trouble::volume(&error)),
-        };
+        return untomb(&runtimes, agent).await;
     }
     let made = runtimes
         .ensure_new_volume(&agent.project, &agent.pool, &new)
@@ -52,6 +40,30 @@ pub(super) async fn ensure(hand: &Hand<'_>, agent: &Agent) -> Result<StepEnd, Tr
         volume_made: true,
         ..AgentChange::default()
     }))
+}
+
+/// The volume is there, and nothing in Incus says that it may go: an undelete that was overtaken may have come no further.
+async fn untomb(runtimes: &Runtimes, agent: &Agent) -> Result<StepEnd, Trouble> {
+    let (project, pool, volume) = (&agent.project, &agent.pool, &agent.volume_name);
+    let change = LabelChange {
+        tombstone: LeaseChange::Remove,
+        ..LabelChange::default()
+    };
+    let labelled = runtimes
+        .relabel_volume(project, pool, volume, |seen| {
+            seen.tombstone.is_some().then(|| change.clone())
+        })
+        .await;
+    match labelled.map_err(|error| Trouble::volume(&error))? {
+        Relabelled::Changed(_) | Relabelled::Unchanged(_) => Ok(StepEnd::next()),
+        Relabelled::Gone => Err(Trouble::Refused(format!(
+            "{}; it holds what the agent knows, so no empty one is put in its place",
+            VolumeError::Missing {
+                pool: pool.clone(),
+                volume: volume.clone(),
+            }
+        ))),
+    }
 }
 
 /// The last characters of an operation's id: enough to tell its snapshots from others of one agent.
@@ -162,9 +174,9 @@ pub(super) async fn bury(hand: &Hand<'_>, agent: &Agent) -> Result<StepEnd, Trou
 async fn mark(hand: &Hand<'_>, agent: &Agent, until: i64) -> Result<(), Trouble> {
     let runtimes = hand.app.fleet.runtimes_of(agent)?;
     let until = pika_cloud::Timestamp::from_unix_millis(until).to_string();
-    let change = pika_runtime::LabelChange {
-        tombstone: pika_runtime::LeaseChange::Until(until),
-        ..pika_runtime::LabelChange::default()
+    let change = LabelChange {
+        tombstone: LeaseChange::Until(until),
+        ..LabelChange::default()
     };
     let marked = runtimes
         .relabel_volume(&agent.project, &agent.pool, &agent.volume_name, |_| {

@@ -76,6 +76,22 @@ fn an_outside_url_with_a_path_is_refused() {
 }
 
 #[test]
+fn variables_of_the_schedule_win_over_the_file_and_an_expiry_need_not_be_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("server.toml");
+    std::fs::write(&file, "[snapshots]\nschedule = \"@daily\"").unwrap();
+    let plan = |schedule: &str| {
+        let lookup =
+            |name: &str| (name == "PIKA_SERVER_SNAPSHOTS_SCHEDULE").then(|| schedule.to_owned());
+        let plan = Config::load(Some(&file), lookup).unwrap().snapshots;
+        let plan = plan.unwrap();
+        (plan.schedule, plan.expiry)
+    };
+    assert_eq!(plan("@Hourly"), ("@hourly".to_owned(), "7d".to_owned()));
+    assert_eq!(plan(""), ("@daily".to_owned(), "7d".to_owned()));
+}
+
+#[test]
 fn the_end_is_as_long_as_is_written_and_shorter_than_systemd_waits() {
     let reference = std::fs::read_to_string(document("reference/server.md")).unwrap();
     for limit in [

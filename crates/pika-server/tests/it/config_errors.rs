@@ -111,6 +111,22 @@ fn a_time_that_is_too_short() {
 }
 
 #[test]
+fn a_schedule_that_is_none() {
+    assert_snapshot!(refused("[snapshots]\nschedule = \"nightly\"", &[]), @"`snapshots.schedule` is `nightly`, which must be minute, hour, day of month, month and day of week as in crontab, such as `0 3 * * *`, or one of @hourly, @daily, @midnight, @weekly, @monthly, @annually, @yearly");
+}
+
+#[test]
+fn an_expiry_that_is_none() {
+    let variables = [("PIKA_SERVER_SNAPSHOTS_EXPIRY", "a week")];
+    assert_snapshot!(refused("[snapshots]\nschedule = \"@daily\"", &variables), @"`snapshots.expiry` is `a week`, which must be numbers from 1 to 9999, each with its unit, such as `7d` or `1m 12H`: M minutes, H hours, d days, w weeks, m months, y years, each once at most");
+}
+
+#[test]
+fn an_expiry_without_a_schedule() {
+    assert_snapshot!(refused("[snapshots]\nexpiry = \"7d\"", &[]), @"`snapshots.expiry` is `7d`, which is of no use without a schedule: set `snapshots.schedule` too, or leave it out");
+}
+
+#[test]
 fn a_role_that_nobody_knows() {
     let variables = [("PIKA_AGENT_INCUS_GUEST_ROLE", "butler")];
     assert_snapshot!(refused("", &variables), @"parameters of agents can't be used: set PIKA_AGENT_INCUS_GUEST_ROLE to a role, or leave it out: `butler` is not a guest role: use one of managed-openclaw, pikaci-runner, pi-sandbox");

@@ -83,18 +83,15 @@ fn guests_work(stage: &Stage) {
     stage.fake.set_scripted_guest(Some(ready));
 }
 
-fn path_of(kind: OperationKind) -> &'static str {
+fn path_of(kind: OperationKind, agent: &Value) -> String {
+    let id = agent["agent_id"].as_str().unwrap_or_default();
     match kind {
-        OperationKind::Create => "/v1/agents/ensure",
-        OperationKind::Start => "/v1/agents/me/start",
-        OperationKind::Stop => "/v1/agents/me/stop",
-        OperationKind::Restart => "/v1/agents/me/restart",
-        OperationKind::Recover => "/v1/agents/me/recover",
-        OperationKind::Restore => "/v1/agents/me/restore",
-        OperationKind::Reset => "/v1/agents/me/reset",
-        OperationKind::Rebuild => "/v1/agents/me/rebuild",
-        OperationKind::Backup => "/v1/agents/me/backups",
-        OperationKind::Delete => "/v1/agents/me?purge=true",
+        OperationKind::Create => "/v1/agents/ensure".to_owned(),
+        OperationKind::Backup => "/v1/agents/me/backups".to_owned(),
+        OperationKind::Delete => "/v1/agents/me?purge=true".to_owned(),
+        // It is what `me` means only afterwards.
+        OperationKind::Undelete => format!("/v1/agents/{id}/undelete"),
+        other => format!("/v1/agents/me/{other}"),
     }
 }
 
@@ -102,6 +99,17 @@ fn volume_content(stage: &Stage) -> Option<Vec<u8>> {
     let world = stage.fake.world();
     let volumes = &world.pools["default"].volumes;
     volumes.values().next().map(|volume| volume.content.clone())
+}
+
+/// Whether something in Incus says that the volume may go.
+fn is_tombstoned(stage: &Stage) -> bool {
+    let world = stage.fake.world();
+    let mut volumes = world.pools["default"].volumes.values();
+    volumes.any(|volume| {
+        volume
+            .config
+            .contains_key(pika_cloud::labels::LABEL_TOMBSTONE)
+    })
 }
 
 fn write_content(stage: &Stage, content: &[u8]) {
@@ -143,6 +151,12 @@ async fn prepare(stage: &Stage, api: &Api, kind: OperationKind) -> Value {
             let (_, backups) = api.get("/v1/agents/me/backups").await;
             return json!({ "backup": backups["backups"][0]["name"] });
         }
+        OperationKind::Undelete => {
+            let (_, gone) = api.delete("/v1/agents/me").await;
+            let operation = gone["operation"]["operation_id"].as_str().unwrap();
+            let ended = api.operation(operation).await;
+            assert_eq!(ended["state"], "succeeded", "{ended}");
+        }
         _ => {}
     }
     json!({})
@@ -172,12 +186,11 @@ async fn killed_at(kind: OperationKind, step: &'static str, side: StepSide) {
     let process = Process::start(stage, options).await;
     let api = process.running.tenant("alice", "write").await;
     let body = prepare(stage, &api, kind).await;
-    let before = api.get("/v1/agents/me").await.1;
+    let before = api.get("/v1/agents?deleted=true").await.1["agents"][0].clone();
+    let path = path_of(kind, &before);
     let request = match kind {
-        OperationKind::Delete => api.request(reqwest::Method::DELETE, path_of(kind)),
-        _ => api
-            .request(reqwest::Method::POST, path_of(kind))
-            .json(&body),
+        OperationKind::Delete => api.request(reqwest::Method::DELETE, &path),
+        _ => api.request(reqwest::Method::POST, &path).json(&body),
     };
     let (status, asked) = api.send(request).await;
     assert_eq!(status.as_u16(), 202, "{what}: {asked}");
@@ -237,6 +250,7 @@ async fn check_end(stage: &Stage, api: &Api, kind: OperationKind, before: &Value
     };
     let agent = api.agent_in("me", state).await;
     assert_eq!(stage.counts(), (1, 1), "{what}");
+    assert!(!is_tombstoned(stage), "{what}");
     let agents = api.get("/v1/agents").await.1;
     assert_eq!(agents["agents"].as_array().unwrap().len(), 1, "{what}");
     if kind != OperationKind::Create {
@@ -277,4 +291,5 @@ kinds! {
     a_rebuild_survives_a_kill_at_every_step: Rebuild;
     a_backup_survives_a_kill_at_every_step: Backup;
     a_delete_survives_a_kill_at_every_step: Delete;
+    an_undelete_survives_a_kill_at_every_step: Undelete;
 }

@@ -8,7 +8,7 @@ use super::request::{insert_operation, read_agent, read_operation};
 use super::{Created, IdempotencyKey, NewAgent, NewOperation, Shortage};
 use crate::error::{Saying as _, StoreError};
 use crate::events::emit;
-use crate::model::{AGENT_COLUMNS, Agent, Millis, agent as agent_of};
+use crate::model::{AGENT_COLUMNS, Agent, Millis, Sizes, agent as agent_of};
 use crate::open::Store;
 use crate::owners::{Quotas, USAGE, read_quotas, usage};
 use crate::row::text;
@@ -45,7 +45,7 @@ impl Store {
             transaction.commit().await.saying("commit")?;
             return Ok(Created::Existing { agent, operation });
         }
-        if let Some(short) = shortage(&mut transaction, new, quotas).await? {
+        if let Some(short) = shortage(&mut transaction, &new.owner_id, new.sizes, quotas).await? {
             return Ok(Created::NoRoom(short));
         }
         insert_agent(&mut transaction, now, new).await?;
@@ -69,7 +69,7 @@ impl Store {
 
     /// An owner's quotas. Its row is held until the transaction's end, so that two requests can't take the same last
     /// place.
-    async fn quotas_held(
+    pub(super) async fn quotas_held(
         &self,
         transaction: &mut Transaction<'static, Any>,
         owner_id: &str,
@@ -86,18 +86,19 @@ impl Store {
     }
 }
 
-async fn shortage(
+/// What of an owner's quotas is too little for one more agent of these sizes.
+pub(super) async fn shortage(
     transaction: &mut Transaction<'static, Any>,
-    new: &NewAgent,
+    owner_id: &str,
+    asked: Sizes,
     quotas: Quotas,
 ) -> Result<Option<Shortage>, StoreError> {
     let row = sqlx::query(USAGE)
-        .bind(new.owner_id.clone())
+        .bind(owner_id.to_owned())
         .fetch_one(&mut **transaction)
         .await
         .saying("add up what an owner has")?;
     let (agents, used) = usage(&row)?;
-    let asked = new.sizes;
     let wanted = [
         ("agents", agents, 1, quotas.agents_max),
         ("vcpu", used.vcpu, asked.vcpu, quotas.vcpu_max),

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use sqlx::{Any, Transaction};
 
 use super::keys::{self, KeySays};
-use super::{NewOperation, OperationRequest, Requested, Shortage};
+use super::{NewOperation, OperationRequest, Requested, Shortage, undelete};
 use crate::error::{Saying as _, StoreError};
 use crate::events::{emit, next_number};
 use crate::model::{
@@ -48,7 +48,7 @@ impl Store {
             return Ok(Requested::NoAgent);
         };
         let operation = &request.operation;
-        if let Some(refused) = refusal(&agent, operation.kind) {
+        if let Some(refused) = refusal(now, &agent, operation) {
             return Ok(refused);
         }
         let waiting = open_of(&mut transaction, &agent.id).await?;
@@ -59,6 +59,13 @@ impl Store {
         }
         if let Some(short) = no_room_for_backup(&mut transaction, &agent, operation.kind).await? {
             return Ok(Requested::NoRoom(short));
+        }
+        if operation.kind == OperationKind::Undelete
+            && let Some(refused) = self
+                .undelete(&mut transaction, now, &agent, &waiting)
+                .await?
+        {
+            return Ok(refused);
         }
         let mut overtaken = Vec::new();
         if overtakes(operation.kind) {
@@ -75,21 +82,29 @@ impl Store {
         let agent = read_agent(&mut transaction, &agent.id, "")
             .await?
             .unwrap_or(agent);
-        for data in &overtaken {
-            let whose = (&*agent.id, &*agent.owner_id);
-            emit(&mut transaction, whose, now, "operation_finished", data).await?;
-        }
-        let data = json!({ "operation_id": operation.id, "kind": operation.kind, "requested_by": operation.requested_by });
-        emit(
-            &mut transaction,
-            (&agent.id, &agent.owner_id),
-            now,
-            "operation_requested",
-            &data,
-        )
-        .await?;
+        tell(&mut transaction, now, &agent, operation, &overtaken).await?;
         transaction.commit().await.saying("commit")?;
         Ok(Requested::Accepted(agent, written))
+    }
+}
+
+/// The events of a request that was taken and of what it overtook, and its entry in the audit log, if it has one.
+async fn tell(
+    transaction: &mut Transaction<'static, Any>,
+    now: Millis,
+    agent: &Agent,
+    operation: &NewOperation,
+    overtaken: &[Value],
+) -> Result<(), StoreError> {
+    let whose = (&*agent.id, &*agent.owner_id);
+    for data in overtaken {
+        emit(transaction, whose, now, "operation_finished", data).await?;
+    }
+    let data = json!({ "operation_id": operation.id, "kind": operation.kind, "requested_by": operation.requested_by });
+    emit(transaction, whose, now, "operation_requested", &data).await?;
+    match operation.kind {
+        OperationKind::Undelete => undelete::audit(transaction, now, agent, operation).await,
+        _ => Ok(()),
     }
 }
 
@@ -141,19 +156,24 @@ const fn says_what_is_wanted(kind: OperationKind) -> bool {
     !matches!(kind, OperationKind::Backup | OperationKind::Delete)
 }
 
-/// What can't be asked of an agent that is deleted or on its way there. A delete can: it may ask for the purge.
-fn refusal(agent: &Agent, kind: OperationKind) -> Option<Requested> {
+/// What can't be asked of an agent that is deleted or on its way there. A delete can: it may ask for the purge. Once it is
+/// deleted and not purged, it can be had back. The server by itself only purges what is still deleted and whose grace is over
+/// by now: it may have come back since that was read.
+fn refusal(now: Millis, agent: &Agent, operation: &NewOperation) -> Option<Requested> {
     if agent.purged_at.is_some() {
         return Some(Requested::NoAgent);
     }
-    if kind == OperationKind::Delete || agent.target != Target::Deleted {
-        return None;
+    let is_due = agent.deleted_at.is_some() && agent.purge_after.is_some_and(|at| at <= now);
+    match operation.kind {
+        OperationKind::Delete if operation.requested_by == BY_SERVER && !is_due => {
+            Some(Requested::NotDeleted)
+        }
+        OperationKind::Delete => None,
+        _ if agent.target != Target::Deleted => None,
+        _ if agent.deleted_at.is_none() => Some(Requested::Deleting),
+        OperationKind::Undelete => None,
+        _ => Some(Requested::NoAgent),
     }
-    Some(if agent.deleted_at.is_some() {
-        Requested::NoAgent
-    } else {
-        Requested::Deleting
-    })
 }
 
 fn is_same(open: &Operation, new: &NewOperation) -> bool {
@@ -276,7 +296,8 @@ async fn set_target(
         | OperationKind::Recover
         | OperationKind::Restore
         | OperationKind::Reset
-        | OperationKind::Rebuild => (Target::Running, None),
+        | OperationKind::Rebuild
+        | OperationKind::Undelete => (Target::Running, None),
     };
     sqlx::query(
         "UPDATE agents SET target = $2, state = COALESCE($3, state), changed_at = $4, revision = revision + 1, \

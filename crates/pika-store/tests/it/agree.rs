@@ -317,7 +317,7 @@ impl Side {
             }
             Call::SetBackups(agent, count) => {
                 let seen: Vec<Backup> = (0..*count).map(|number| backup(now, number)).collect();
-                told(store.set_backups(NAMES[*agent], &seen).await)
+                told(store.set_backups(NAMES[*agent], &seen, now - 2_000).await)
             }
             Call::PruneEvents(before, keep) => told(store.prune_events(*before, *keep).await),
             Call::PruneOperations(before) => told(store.prune_operations(*before).await),

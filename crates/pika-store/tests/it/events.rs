@@ -268,11 +268,16 @@ async fn backups_keep_their_reason(place: Place) {
                 backup("s1", "requested", 1),
                 backup("s2", "before reset", 2),
             ],
+            3,
         )
         .await
         .unwrap();
     store
-        .set_backups("a", &[backup("s3", "found", 2), backup("s2", "found", 9)])
+        .set_backups(
+            "a",
+            &[backup("s3", "found", 2), backup("s2", "found", 9)],
+            3,
+        )
         .await
         .unwrap();
     let listed = store.backups("a").await.unwrap();
@@ -280,10 +285,13 @@ async fn backups_keep_their_reason(place: Place) {
         listed,
         [backup("s3", "found", 2), backup("s2", "before reset", 2)]
     );
-    store.set_backups("a", &[]).await.unwrap();
+    // A look that began before a backup was taken says nothing about it.
+    store.set_backups("a", &[], 2).await.unwrap();
+    assert_eq!(store.backups("a").await.unwrap().len(), 2);
+    store.set_backups("a", &[], 3).await.unwrap();
     assert!(store.backups("a").await.unwrap().is_empty());
     store
-        .set_backups("none", &[backup("s1", "found", 1)])
+        .set_backups("none", &[backup("s1", "found", 1)], 3)
         .await
         .unwrap_err();
 }

@@ -14,4 +14,5 @@ mod pages;
 mod place;
 mod requests;
 mod restart;
+mod undelete;
 mod work;

@@ -314,10 +314,10 @@ async fn backups_have_a_quota(place: Place) {
     };
     let seen = [
         listed("s1", "requested"),
-        listed("s2", "schedule"),
-        listed("s3", "restore"),
+        listed("s2", "scheduled"),
+        listed("s3", "before_restore"),
     ];
-    store.set_backups("a", &seen).await.unwrap();
+    store.set_backups("a", &seen, 17).await.unwrap();
     accept(&store, 20, &request("a", "b1", OperationKind::Backup)).await;
     let mut more = request("a", "b2", OperationKind::Backup);
     more.operation.arguments = json!({ "name": "mine" });
@@ -330,7 +330,7 @@ async fn backups_have_a_quota(place: Place) {
     let refused = store.request_operation(21, &more).await.unwrap();
     assert_eq!(refused, Requested::NoRoom(short));
     finish_next(&store, 22).await;
-    store.set_backups("a", &seen[1..]).await.unwrap();
+    store.set_backups("a", &seen[1..], 17).await.unwrap();
     accept(&store, 23, &more).await;
 }
 

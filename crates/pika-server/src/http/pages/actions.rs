@@ -164,6 +164,8 @@ plain_actions! {
     rebuild;
     /// A snapshot of the volume.
     back_up;
+    /// A deleted one, back on its volume.
+    undelete;
 }
 
 /// A new root and an empty volume, if the agent's name was typed.

@@ -70,7 +70,7 @@ pub(super) async fn one(
     let open = store.open_operation(&agent.id).await?;
     let last = store.operations_of(&agent.id, None, 1).await?;
     let events = store.newest_events(&agent.id, EVENTS).await?;
-    let backups = store.backups(&agent.id).await?;
+    let backups = crate::backups::of_agent(app, &agent).await?;
     let now = app.clock.now();
     let stream = routes::with_id(routes::AGENT_EVENTS, &agent.id);
     let failed = last

@@ -33,6 +33,7 @@ pub(super) enum Question {
     Restore(String),
     Delete,
     Purge,
+    Undelete,
 }
 
 /// What one question says.
@@ -53,6 +54,7 @@ impl Question {
             Question::Restore(_) => "restore",
             Question::Delete => "delete",
             Question::Purge => "purge",
+            Question::Undelete => "undelete",
         }
     }
 
@@ -86,6 +88,7 @@ questions! {
     reset => Question::Reset;
     delete => Question::Delete;
     purge => Question::Purge;
+    undelete => Question::Undelete;
 }
 
 pub(super) async fn restore(
@@ -108,10 +111,10 @@ pub(super) async fn ask(
 ) -> Result<Response, ApiError> {
     let app = &shared.app;
     let agent = match question {
-        Question::Purge => find_or_kept(shared, caller, id).await?,
+        Question::Purge | Question::Undelete => find_or_kept(shared, caller, id).await?,
         _ => find(shared, caller, id).await?,
     };
-    let backups = app.store.backups(&agent.id).await?;
+    let backups = crate::backups::of_agent(app, &agent).await?;
     let grace = spoken(app.config.times.delete_grace.as_secs());
     let wording = match &question {
         Question::Restore(name) => {
@@ -209,6 +212,20 @@ fn restoring(agent: &Agent, backup: &Backup, now: pika_store::Millis) -> Wording
     }
 }
 
+fn returning(name: &str, volume: String, own: String) -> Wording {
+    Wording {
+        title: format!("Bring {name} back?"),
+        about: "The same agent, with its id and its volume, on a new instance. It has to fit its owner's quota. Where the \
+                owner has another default agent by now, that one stays the default.",
+        loses: Vec::new(),
+        keeps: vec![
+            format!("{volume}, as it was when the agent was deleted."),
+            own,
+        ],
+        button: "Bring it back",
+    }
+}
+
 fn wording(question: &Question, agent: &Agent, backups: &[Backup], grace: &str) -> Wording {
     let name = name_of(agent);
     let volume = format!("The volume with everything on it ({STATE_PATH})");
@@ -261,6 +278,7 @@ fn wording(question: &Question, agent: &Agent, backups: &[Backup], grace: &str) 
             keeps: Vec::new(),
             button: "Delete everything of it",
         },
+        Question::Undelete => returning(name, volume, own),
         Question::Reset | Question::Restore(_) => Wording {
             title: format!("Reset {name}?"),
             about: "Its instance is made anew and its volume is emptied: the agent begins from nothing.",

@@ -126,6 +126,14 @@ fn actions_on_agents() -> Vec<PageRow> {
         ),
         ask("/agents/{agent_id}/delete", routing::get(confirm::delete)),
         post("/agents/{agent_id}/delete", routing::post(actions::delete)),
+        ask(
+            "/agents/{agent_id}/undelete",
+            routing::get(confirm::undelete),
+        ),
+        post(
+            "/agents/{agent_id}/undelete",
+            routing::post(actions::undelete),
+        ),
         ask("/agents/{agent_id}/purge", routing::get(confirm::purge)),
         post("/agents/{agent_id}/purge", routing::post(actions::purge)),
     ]
@@ -148,6 +156,11 @@ fn for_operators() -> Vec<PageRow> {
     let post = |path, handler| take(path, Needs::Operator, handler);
     vec![
         see(operator::OVERVIEW, routing::get(operator::overview)),
+        see(
+            operator::REMOVE_STRAY,
+            routing::get(operator::ask_to_remove),
+        ),
+        post(operator::REMOVE_STRAY, routing::post(operator::remove)),
         see(operator::ALL_AGENTS, routing::get(operator::agents)),
         see(operator::AUDIT, routing::get(operator::audit)),
         see(owners::OWNERS, routing::get(owners::list)),

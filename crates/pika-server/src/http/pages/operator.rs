@@ -1,27 +1,34 @@
-//! The operator's pages that only show: numbers and strays, everybody's agents, the audit log.
+//! The operator's pages about everything: numbers and strays, everybody's agents, the audit log.
 
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::response::Response;
-use pika_managed_agent_contract::{AgentState, routes};
+use pika_managed_agent_contract::{AgentState, StrayView, routes};
 use pika_store::AgentFilter;
+use serde_json::json;
 
+use super::agents::new_key;
+use super::form::Form;
 use super::lines::line;
-use crate::http::Shared;
+use super::on_to;
 use crate::http::agents::page;
 use crate::http::auth::Caller;
-use crate::http::body::{Params, page_length};
+use crate::http::body::{Body, Id, Params, page_length};
 use crate::http::error::ApiError;
 use crate::http::operators::{self as api, AuditParams};
+use crate::http::{Shared, strays};
 use crate::pages::{
-    self, AllAgentsPage, AuditLine, AuditPage, Frame, OverviewPage, StateLine, When,
+    self, AllAgentsPage, AuditLine, AuditPage, ConfirmPage, Frame, OverviewPage, StateLine,
+    StrayLine, When,
 };
+use crate::reconcile::INSTANCE;
 
 pub(super) const OVERVIEW: &str = "/operator";
 pub(super) const ALL_AGENTS: &str = "/operator/agents";
 pub(super) const AUDIT: &str = "/operator/audit";
+pub(super) const REMOVE_STRAY: &str = "/operator/strays/{name}/remove";
 
 pub(super) async fn overview(
     State(shared): State<Arc<Shared>>,
@@ -50,9 +57,56 @@ pub(super) async fn overview(
             .live(format!("{}?after={after}", routes::EVENTS)),
         states,
         total,
-        strays: api::strays(State(Arc::clone(&shared))).await.0.strays,
+        strays: shared.app.strays.list().into_iter().map(stray).collect(),
     };
     Ok(pages::answer(StatusCode::OK, &page)?)
+}
+
+fn stray(view: StrayView) -> StrayLine {
+    StrayLine {
+        remove: (view.kind == INSTANCE).then(|| routes::with_id(REMOVE_STRAY, &view.name)),
+        view,
+    }
+}
+
+/// Asks before an instance goes.
+pub(super) async fn ask_to_remove(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    Id(name): Id,
+) -> Result<Response, ApiError> {
+    let mut known = shared.app.strays.list().into_iter().map(stray);
+    let found = known.find_map(|line| (line.view.name == name).then_some(line.remove).flatten());
+    let action = found.ok_or_else(|| ApiError::not_found("stray"))?;
+    let page = ConfirmPage {
+        frame: Frame::new(format!("Remove {name}?"), Some(caller.who()), OVERVIEW),
+        csrf: caller.csrf(),
+        key: new_key(),
+        name,
+        back: OVERVIEW.to_owned(),
+        action,
+        about: "An instance with this server's label that belongs to no agent. That is looked at once more before it goes.",
+        loses: vec!["The instance with its root disk and whatever runs in it.".to_owned()],
+        keeps: vec!["Its volume, if it has one: it stays among the strays.".to_owned()],
+        typed: false,
+        button: "Remove the instance",
+        instead: None,
+        backup: None,
+        refused: None,
+    };
+    Ok(pages::answer(StatusCode::OK, &page)?)
+}
+
+pub(super) async fn remove(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    id: Id,
+    uri: Uri,
+    form: Form,
+) -> Result<Response, ApiError> {
+    let body = Body::of_form(&uri, &json!({}), form.key())?;
+    strays::remove(State(shared), caller, id, body).await?;
+    on_to(OVERVIEW)
 }
 
 /// Which agents. A form sends what was left empty, too.

@@ -49,10 +49,7 @@ fn about_agents() -> Vec<Row> {
             AFTER,
             LIMIT,
             text("owner", "Only this owner's; for operators."),
-            switch(
-                "deleted",
-                "Also those whose volume is still kept; for operators.",
-            ),
+            switch("deleted", "Also deleted ones whose volume is still kept."),
         ])
         .answers(&[document(200, "AgentList")]),
         row(
@@ -207,6 +204,11 @@ fn actions_on_agents() -> Vec<Row> {
             paths::REBUILD,
             "A new root on the same volume; a backup is taken first.",
             routing::post(actions::rebuild),
+        ),
+        action(
+            paths::UNDELETE,
+            "A deleted agent, back on its volume while that is kept.",
+            routing::post(actions::undelete),
         ),
         action(
             paths::BACKUPS,

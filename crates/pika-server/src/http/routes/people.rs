@@ -5,7 +5,7 @@ use http::Method;
 use pika_managed_agent_contract::{ErrorCode, routes as paths};
 
 use super::{AFTER, AFTER_NUMBER, GONE, LIMIT, Needs, Row, Takes, document, row};
-use crate::http::{operators, people};
+use crate::http::{operators, people, strays};
 
 pub(super) fn rows() -> Vec<Row> {
     let mut rows = about_the_caller();
@@ -141,8 +141,21 @@ fn about_access() -> Vec<Row> {
             M::GET,
             paths::STRAYS,
             "What carries our label in Incus and belongs to no agent.",
-            routing::get(operators::strays),
+            routing::get(strays::list),
         )
         .answers(&[document(200, "StrayList")]),
+        operator(
+            M::DELETE,
+            paths::STRAY,
+            "Removes a stray instance now; its volume stays.",
+            routing::delete(strays::remove),
+        )
+        .takes(Takes::Empty)
+        .answers(GONE)
+        .errors(&[
+            ErrorCode::NotFound,
+            ErrorCode::Conflict,
+            ErrorCode::Unavailable,
+        ]),
     ]
 }

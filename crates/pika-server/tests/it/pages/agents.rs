@@ -233,6 +233,35 @@ async fn a_purge_takes_the_volume_too_also_of_an_agent_that_is_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_agent_is_brought_back_by_an_operator() {
+    let stage = Stage::new().await;
+    let running = stage.server().await;
+    let api = running.tenant("alice", "write").await;
+    let browser = Browser::of(&running, &api).await;
+    let id = make(&browser, &api, &[]).await;
+    let (_, gone) = api.delete("/v1/agents/me").await;
+    let operation = gone["operation"]["operation_id"].as_str().unwrap();
+    assert_eq!(api.operation(operation).await["state"], "succeeded");
+    let operator = Browser::of(&running, &running.operator).await;
+    let asking = format!("/agents/{id}/undelete");
+    let page = operator.get("/operator/agents?deleted=true").await;
+    shows(&page, &[&format!("{asking}\"")]);
+    shows(
+        &operator.get(&asking).await,
+        &["The same agent", "This stays"],
+    );
+    let page = operator.submit(&asking, &asking, &[]).await;
+    let place = format!("/agents/{id}");
+    assert_eq!(
+        (page.status, page.location()),
+        (StatusCode::SEE_OTHER, &*place)
+    );
+    assert_eq!(api.agent_in("me", "ready").await["agent_id"], json!(id));
+    assert_eq!(stage.counts(), (1, 1));
+    running.server.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_form_that_is_sent_twice_counts_once() {
     let stage = Stage::new().await;
     let running = stage.server().await;

@@ -4,6 +4,7 @@ use reqwest::StatusCode;
 use serde_json::json;
 
 use super::{Browser, Page};
+use crate::strays;
 use crate::support::{Api, Stage};
 
 async fn send(browser: &Browser, path: &str, fields: &[(&str, &str)]) -> Page {
@@ -164,5 +165,40 @@ async fn all_agents_are_listed_by_owner_and_state_in_pages() {
         page.text
     );
     assert!(page.text.contains("4096 MiB"), "{}", page.text);
+    running.server.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stray_instance_is_removed_after_a_question() {
+    let stage = Stage::new().await;
+    let stray = strays::leave_behind(&stage, "lost.db", "test").await;
+    let running = stage.server().await;
+    strays::shown(&running.operator, 2).await;
+    let operator = Browser::of(&running, &running.operator).await;
+    let place = format!("/operator/strays/{stray}/remove");
+    let overview = operator.get("/operator").await;
+    // Only the instance has a way to go.
+    let ways = overview.text.matches("/remove\"").count();
+    assert!(
+        overview.text.contains(&place) && ways == 1,
+        "{}",
+        overview.text
+    );
+    let question = operator.get(&place).await;
+    assert!(
+        question.text.contains("Its volume, if it has one"),
+        "{}",
+        question.text
+    );
+    assert_eq!(stage.counts(), (1, 1));
+    let page = operator.submit(&place, &place, &[]).await;
+    assert_eq!(
+        (page.status, page.location()),
+        (StatusCode::SEE_OTHER, "/operator")
+    );
+    assert_eq!(stage.counts(), (0, 1));
+    let overview = operator.get("/operator").await;
+    assert!(!overview.text.contains(&place), "{}", overview.text);
+    assert_eq!(operator.get(&place).await.status, StatusCode::NOT_FOUND);
     running.server.shut_down().await;
 }
