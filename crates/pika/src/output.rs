@@ -136,6 +136,12 @@ pub(crate) fn line(text: &str) -> String {
     plain(&text.replace(['\n', '\t'], " "))
 }
 
+/// A time such as `2026-11-21T08:59:46.123Z` to the second, as tables show it.
+pub(crate) fn moment(at: &str) -> String {
+    let moment: String = at.chars().take("2026-11-21T08:59:46".len()).collect();
+    moment.replace('T', " ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

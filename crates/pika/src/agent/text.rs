@@ -1,26 +1,27 @@
 //! Agents, operations, backups and events for people.
 
+use anstyle::Style;
 use pika_agent_client::contract::{
     AgentState, AgentView, BackupList, EventView, OperationState, OperationView,
 };
+use serde_json::Value;
 
-use crate::output::{BAD, BOLD, DIM, GOOD, WARN, columns, plain};
+use crate::output::{BAD, BOLD, Cell, DIM, GOOD, WARN, columns, line, moment, plain, table};
 
-fn state(state: AgentState) -> String {
-    let style = match state {
+fn style_of(state: AgentState) -> Style {
+    match state {
         AgentState::Ready => GOOD,
         AgentState::Error => BAD,
         AgentState::Creating | AgentState::Deleting => WARN,
         AgentState::Stopped => DIM,
-    };
-    format!("{style}{state}{style:#}")
+    }
 }
 
 pub(super) fn agent(agent: &AgentView) -> String {
     let known = &agent.known;
     let sizes = &agent.resources;
     let size = |value: Option<u32>, unit: &str| {
-        value.map_or_else(|| "default".to_owned(), |value| format!("{value} {unit}"))
+        value.map_or_else(|| "default".to_owned(), |value| format!("{value}{unit}"))
     };
     let labels: Vec<String> = agent
         .labels
@@ -41,7 +42,7 @@ pub(super) fn agent(agent: &AgentView) -> String {
         ),
         (
             "operation",
-            operation.map(|operation| line(operation) + "  " + &operation.operation_id),
+            operation.map(|operation| doing(operation) + "  " + &operation.operation_id),
         ),
         (
             "instance",
@@ -54,10 +55,10 @@ pub(super) fn agent(agent: &AgentView) -> String {
         (
             "sizes",
             Some(format!(
-                "{}, memory {}, disk {}",
-                size(sizes.vcpu_count.map(u32::from), "vCPU"),
-                size(sizes.memory_mib, "MiB"),
-                size(sizes.root_disk_gib, "GiB")
+                "vCPU {}, memory {}, disk {}",
+                size(sizes.vcpu_count.map(u32::from), ""),
+                size(sizes.memory_mib, " MiB"),
+                size(sizes.root_disk_gib, " GiB")
             )),
         ),
         ("labels", (!labels.is_empty()).then(|| labels.join(" "))),
@@ -68,10 +69,10 @@ pub(super) fn agent(agent: &AgentView) -> String {
         .into_iter()
         .filter_map(|(name, value)| Some((name.to_owned(), plain(&value?))))
         .collect();
+    let (style, state) = (style_of(known.state), known.state);
     format!(
-        "{BOLD}{}{BOLD:#}  {}\n{}",
+        "{BOLD}{}{BOLD:#}  {style}{state}{style:#}\n{}",
         plain(&known.agent_id),
-        state(known.state),
         columns(&rows, 2)
     )
 }
@@ -80,35 +81,27 @@ pub(super) fn agents(agents: &[AgentView]) -> String {
     if agents.is_empty() {
         return "no agents\n".to_owned();
     }
-    let width = agents
+    let rows: Vec<[Cell; 3]> = agents
         .iter()
-        .map(|agent| agent.known.agent_id.chars().count())
-        .max()
-        .unwrap_or(0);
-    let mut text = String::new();
-    for agent in agents {
-        let known = &agent.known;
-        let pad = " ".repeat(8_usize.saturating_sub(known.state.as_str().len()));
-        let why = agent
-            .reason
-            .as_deref()
-            .unwrap_or(known.startup_phase.as_str());
-        let doing = agent
-            .operation
-            .as_ref()
-            .map(|operation| format!("  {}", line(operation)));
-        text.push_str(&format!(
-            "{:width$}  {}{pad}  {DIM}{}{DIM:#}{}\n",
-            plain(&known.agent_id),
-            state(known.state),
-            plain(why).replace('\n', " "),
-            plain(&doing.unwrap_or_default()),
-        ));
-    }
-    text
+        .map(|agent| {
+            let known = &agent.known;
+            let phase = known.startup_phase.as_str();
+            let why = agent.reason.as_deref().unwrap_or(phase);
+            // What the state says already is not said again.
+            let why = (why != known.state.as_str()).then(|| why.to_owned());
+            let now = why.into_iter().chain(agent.operation.as_ref().map(doing));
+            let now = now.collect::<Vec<_>>().join(", ");
+            [
+                (Style::new(), known.agent_id.clone()),
+                (style_of(known.state), known.state.to_string()),
+                (DIM, now),
+            ]
+        })
+        .collect();
+    table(["AGENT", "STATE", "NOW"], &rows)
 }
 
-fn line(operation: &OperationView) -> String {
+fn doing(operation: &OperationView) -> String {
     match &operation.step {
         Some(step) => format!("{} {}: {step}", operation.kind, operation.state),
         None => format!("{} {}", operation.kind, operation.state),
@@ -132,27 +125,42 @@ pub(super) fn backups(list: &BackupList) -> String {
     if list.backups.is_empty() {
         return "no backups\n".to_owned();
     }
-    let rows: Vec<(String, String)> = list
+    let rows: Vec<[Cell; 3]> = list
         .backups
         .iter()
         .map(|backup| {
-            (
-                plain(&backup.name),
-                plain(&format!("{}  {}", backup.created_at, backup.reason)),
-            )
+            [
+                (BOLD, backup.name.clone()),
+                (Style::new(), moment(backup.created_at.as_str())),
+                (Style::new(), backup.reason.clone()),
+            ]
         })
         .collect();
-    columns(&rows, 0)
+    table(["BACKUP", "TAKEN (UTC)", "WHY"], &rows)
 }
 
 pub(super) fn event(event: &EventView) -> String {
-    let details = plain(&event.data.to_string());
     format!(
-        "{DIM}{} {}{DIM:#}  {}  {details}\n",
+        "{DIM}{} {}{DIM:#}  {}  {}\n",
         event.id,
         event.at,
-        plain(&event.kind)
+        plain(&event.kind),
+        line(&details(&event.data))
     )
+}
+
+/// `name=value` of all that is there, quoted where it isn't one word.
+fn details(data: &Value) -> String {
+    let Value::Object(fields) = data else {
+        return data.to_string();
+    };
+    let is_word = |text: &str| !text.is_empty() && !text.contains([' ', '"', '=', '\n', '\t']);
+    let told = fields.iter().filter(|(_, value)| !value.is_null());
+    let told = told.map(|(name, value)| match value {
+        Value::String(word) if is_word(word) => format!("{name}={word}"),
+        other => format!("{name}={other}"),
+    });
+    told.collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -178,5 +186,43 @@ mod tests {
                 "{text:?}"
             );
         }
+    }
+
+    #[test]
+    fn an_events_details_read_as_words() {
+        let data = serde_json::json!({
+            "step": "ensure_volume", "next": null, "why": "no room left", "count": 2, "is": {"a": ""},
+        });
+        let expected = r#"count=2 is={"a":""} step=ensure_volume why="no room left""#;
+        assert_eq!(details(&data), expected);
+        assert_eq!(details(&serde_json::json!({})), "");
+        assert_eq!(details(&serde_json::json!([1])), "[1]");
+    }
+
+    #[test]
+    fn a_list_of_agents_says_what_the_state_does_not() {
+        let view = |state: &str, phase: &str, reason: Option<&str>| {
+            let mut view = serde_json::json!({
+                "agent_id": format!("agent-{phase}"), "state": state, "startup_phase": phase,
+                "generation": 1, "resources": {}, "labels": {},
+                "created_at": "2026-01-01T00:00:00.000Z", "updated_at": "2026-01-01T00:00:00.000Z",
+            });
+            if let Some(reason) = reason {
+                view["reason"] = reason.into();
+            }
+            serde_json::from_value::<AgentView>(view).unwrap_or_else(|error| panic!("{error}"))
+        };
+        let listed = agents(&[
+            view("ready", "ready", None),
+            view("creating", "booting_guest", None),
+            view("error", "failed", Some("its volume\nis gone")),
+        ]);
+        assert_eq!(
+            anstream::adapter::strip_str(&listed).to_string(),
+            "AGENT                STATE     NOW\n\
+             agent-ready          ready\n\
+             agent-booting_guest  creating  booting_guest\n\
+             agent-failed         error     its volume is gone\n"
+        );
     }
 }

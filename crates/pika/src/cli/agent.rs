@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Arg, Args, Subcommand};
 use pika_cloud::IncusGuestRole;
 
 use super::people::{AllowCommand, AuditArguments, OwnerCommand, TokenCommand};
@@ -12,13 +12,19 @@ use crate::config;
 
 const SERVER_HEADING: &str = "Server";
 
-/// Agents of a `pika-server`.
+/// Agents of a `pika-server`. What only concerns Incus is taken and not shown: these commands never talk to it.
 #[derive(Debug, Args)]
+#[command(arg = unshown("socket").value_parser(clap::value_parser!(PathBuf)), arg = unshown("owner"))]
 pub(crate) struct AgentArguments {
     #[command(flatten)]
     pub(crate) server: AgentServerOptions,
     #[command(subcommand)]
     pub(crate) command: AgentCommand,
+}
+
+/// In place of the global option of that name, whose type it must have.
+fn unshown(global: &'static str) -> Arg {
+    Arg::new(global).long(global).global(true).hide(true)
 }
 
 /// Where the server is and who asks. The token itself is no option: others see a command's options.

@@ -283,6 +283,8 @@ async fn a_token_comes_from_a_flag_over_the_environment_over_the_file_and_a_wron
     assert_eq!(code(&environment, &[]), 6);
     assert_eq!(code(&environment, &["--token-file", "good"]), 0);
     assert_eq!(code(&file, &["--token-file", "bad"]), 6);
+    // Options of every command are taken, though these mean nothing to a server.
+    assert_eq!(code(&file, &["--socket", "/nowhere", "--owner", "x"]), 0);
     stage.server.shut_down().await;
 }
 

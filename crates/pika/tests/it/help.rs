@@ -48,6 +48,27 @@ fn every_command_has_its_help() {
 }
 
 #[test]
+fn help_fits_a_terminal_of_80_columns() {
+    let dir = tempfile::tempdir().unwrap();
+    let shell = Shell::new(dir.path()).with("COLUMNS", "80");
+    for command in [
+        vec!["--help"],
+        vec!["agent", "--help"],
+        vec!["agent", "new", "--help"],
+        vec!["agent", "token", "new", "--help"],
+        vec!["agent", "owner", "set", "--help"],
+        vec!["agent", "audit", "-h"],
+        vec!["runtime", "plan", "-h"],
+        vec!["image", "check", "-h"],
+        vec!["doctor", "-h"],
+    ] {
+        let text = shell.pika(&command).stdout;
+        let long = text.lines().find(|line| line.chars().count() > 80);
+        assert_eq!(long, None, "{command:?}");
+    }
+}
+
+#[test]
 fn help_does_not_show_what_the_environment_holds() {
     let dir = tempfile::tempdir().unwrap();
     let shell = Shell::new(dir.path()).with("PIKA_INCUS_SOCKET", "/somewhere/secret");
@@ -107,7 +128,12 @@ fn the_manual_has_a_page_for_each_command() {
     let pages = dir.path().join("pages");
     let ended = Shell::new(dir.path()).pika(&["man", pages.to_str().expect("text")]);
     assert_eq!(ended.code, 0, "{}", ended.stderr);
-    for page in ["pika.1", "pika-runtime-ensure.1", "pika-doctor.1"] {
+    for page in [
+        "pika.1",
+        "pika-agent-token-new.1",
+        "pika-runtime-ensure.1",
+        "pika-doctor.1",
+    ] {
         let text = std::fs::read_to_string(pages.join(page)).expect("there");
         assert!(text.contains(".TH"), "{page}: {text}");
     }

@@ -6,7 +6,7 @@ use anstyle::Style;
 use pika_agent_client::contract::{AllowView, AuditView, OwnerView, Role, StrayView, TokenView};
 use pika_cloud::Timestamp;
 
-use crate::output::{BAD, BOLD, Cell, DIM, GOOD, WARN, columns, line, table};
+use crate::output::{BAD, BOLD, Cell, DIM, GOOD, WARN, columns, line, moment, table};
 
 const USUAL: Style = Style::new();
 
@@ -16,12 +16,6 @@ fn cell(text: impl Into<String>) -> Cell {
 
 fn day(at: &Timestamp) -> String {
     at.as_str().chars().take("2026-01-01".len()).collect()
-}
-
-/// To the second.
-fn moment(at: &str) -> String {
-    let moment: String = at.chars().take("2026-01-01T00:00:00".len()).collect();
-    moment.replace('T', " ")
 }
 
 pub(super) fn tokens(tokens: &[TokenView], now: &Timestamp) -> String {
@@ -191,4 +185,67 @@ pub(super) fn strays(strays: &[StrayView]) -> String {
         })
         .collect();
     table(["KIND", "MADE (UTC)", "NAME", "OF AGENT"], &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read<T: serde::de::DeserializeOwned>(value: Value) -> T {
+        serde_json::from_value(value).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn stripped(text: &str) -> String {
+        anstream::adapter::strip_str(text).to_string()
+    }
+
+    #[test]
+    fn a_token_s_end_is_what_holds_now() {
+        let token = |id: &str, more: Value| {
+            let mut token = json!({
+                "token_id": id, "owner_id": "o", "scope": "read", "label": "a\nb",
+                "created_at": "2026-01-01T00:00:00.000Z",
+            });
+            for (name, value) in more.as_object().into_iter().flatten() {
+                token[name] = value.clone();
+            }
+            read::<TokenView>(token)
+        };
+        let (past, future) = ("2026-01-02T00:00:00.000Z", "2026-03-01T00:00:00.000Z");
+        let listed = [
+            token("t1", json!({})),
+            token("t2", json!({"expires_at": past})),
+            token("t3", json!({"expires_at": future, "last_used_at": past})),
+            token("t4", json!({"expires_at": future, "revoked_at": past})),
+        ];
+        let now: Timestamp = read(json!("2026-02-01T00:00:00.000Z"));
+        assert_eq!(
+            stripped(&tokens(&listed, &now)),
+            "TOKEN  SCOPE  USED        ENDS        LABEL\n\
+             t1     read   never       never       a b\n\
+             t2     read   never       ended       a b\n\
+             t3     read   2026-01-02  2026-03-01  a b\n\
+             t4     read   never       revoked     a b\n"
+        );
+        assert_eq!(tokens(&[], &now), "no tokens\n");
+    }
+
+    #[test]
+    fn strays_are_listed_and_can_t_paint_the_terminal() {
+        let listed = [
+            json!({"name": "v\u{1b}[31m", "kind": "volume", "agent_id": "a1",
+                "created_at": "2026-01-01T02:03:04.567Z"}),
+            json!({"name": "i", "kind": "instance", "agent_id": "a2"}),
+        ];
+        let listed: Vec<StrayView> = listed.into_iter().map(read).collect();
+        assert_eq!(
+            stripped(&strays(&listed)),
+            "KIND      MADE (UTC)           NAME         OF AGENT\n\
+             volume    2026-01-01 02:03:04  v\\u{1b}[31m  a1\n\
+             instance                       i            a2\n"
+        );
+        assert_eq!(strays(&[]), "no strays\n");
+    }
 }
