@@ -67,7 +67,7 @@ pub(crate) enum OutputFormat {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make, look after and enter agents of a `pika-server`; its tokens, owners and audit log.
+    /// Make, look after and enter agents of a `pika-server`; its tokens and owners.
     Agent(AgentArguments),
     /// Check, plan and carry out runtime specs.
     #[command(subcommand)]

@@ -242,9 +242,9 @@ mod tests {
         let listed: Vec<StrayView> = listed.into_iter().map(read).collect();
         assert_eq!(
             stripped(&strays(&listed)),
-            "KIND      MADE (UTC)           NAME          OF AGENT\n\
+            "KIND      MADE (UTC)           NAME         OF AGENT\n\
              volume    2026-01-01 02:03:04  v\\u{1b}[31m  a1\n\
-             instance                       i             a2\n"
+             instance                       i            a2\n"
         );
         assert_eq!(strays(&[]), "no strays\n");
     }
