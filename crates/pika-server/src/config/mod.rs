@@ -94,6 +94,8 @@ pub struct Times {
     pub restart_rest: Duration,
     /// How long operations, keys and events are kept.
     pub history: Duration,
+    /// How long an agent's own web interface may take to begin an answer.
+    pub web_answer: Duration,
 }
 
 impl Default for Times {
@@ -110,6 +112,7 @@ impl Default for Times {
             lease: secs(30),
             restart_rest: secs(5),
             history: secs(30 * 86_400),
+            web_answer: secs(120),
         }
     }
 }

@@ -22,3 +22,4 @@ mod real;
 mod signed;
 mod support;
 mod together;
+mod web;
