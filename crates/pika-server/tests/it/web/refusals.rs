@@ -25,6 +25,13 @@ async fn refused(api: &Api, status: StatusCode, code: &str, words: &str) {
     assert!(body["hint"].is_string(), "{body}");
 }
 
+/// Has a guest give itself an address, with the scope that its kernel shows.
+fn claims(stage: &Stage, name: &str, claim: (IpAddr, &'static str)) {
+    let mut world = stage.fake.world();
+    let nic = world.instance(name).unwrap().nic.as_mut().unwrap();
+    nic.addresses = vec![claim];
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_guest_that_claims_an_address_leads_nowhere() {
     let stage = Stage::new().await;
@@ -55,15 +62,7 @@ async fn a_guest_that_claims_an_address_leads_nowhere() {
         "192.0.2.1",
     ] {
         let claim = (claimed.parse().unwrap(), "global");
-        let mut world = stage.fake.world();
-        world
-            .instance(&name)
-            .unwrap()
-            .nic
-            .as_mut()
-            .unwrap()
-            .addresses = vec![claim];
-        drop(world);
+        claims(&stage, &name, claim);
         refused(
             &alice,
             unavailable,
@@ -75,10 +74,8 @@ async fn a_guest_that_claims_an_address_leads_nowhere() {
     // Nor does one that talks its bridge into an address outside of it, or into the host's own.
     for leased in ["127.0.0.1", "127.77.0.1", "127.78.0.9"] {
         let leased: IpAddr = leased.parse().unwrap();
-        let mut world = stage.fake.world();
-        world.leases.clear();
-        world.lease(&name, leased);
-        drop(world);
+        stage.fake.world().leases.clear();
+        lease(&stage, leased);
         refused(&alice, unavailable, "unavailable", "gave it none").await;
     }
     assert_eq!(victim.requests(), 0);
