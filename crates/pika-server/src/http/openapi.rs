@@ -94,7 +94,7 @@ pub(crate) fn document() -> Value {
 }
 
 /// A row's path as OpenAPI has it, which knows no parameter of several segments.
-fn plain_path(row: &Row) -> String {
+pub(super) fn plain_path(row: &Row) -> String {
     row.path.replace("{*", "{")
 }
 
