@@ -37,13 +37,15 @@ pub enum ErrorCode {
     RateLimited,
     /// What it needs can't be reached now, such as Incus. Ours.
     Unavailable,
+    /// The agent's own interface does not answer, or not as HTTP. Ours.
+    BadGateway,
     /// A fault of the server's own.
     Internal,
 }
 
 impl ErrorCode {
     /// Every code, in the order of the enum.
-    pub const ALL: [ErrorCode; 14] = [
+    pub const ALL: [ErrorCode; 15] = [
         ErrorCode::Unauthorized,
         ErrorCode::NotWhitelisted,
         ErrorCode::Forbidden,
@@ -57,6 +59,7 @@ impl ErrorCode {
         ErrorCode::PayloadTooLarge,
         ErrorCode::RateLimited,
         ErrorCode::Unavailable,
+        ErrorCode::BadGateway,
         ErrorCode::Internal,
     ];
 
@@ -72,6 +75,7 @@ impl ErrorCode {
             ErrorCode::RecoverFailed | ErrorCode::Unavailable => 503,
             ErrorCode::QuotaExceeded | ErrorCode::RateLimited => 429,
             ErrorCode::PayloadTooLarge => 413,
+            ErrorCode::BadGateway => 502,
             ErrorCode::Internal => 500,
         }
     }
@@ -93,6 +97,7 @@ impl ErrorCode {
             ErrorCode::PayloadTooLarge => "payload_too_large",
             ErrorCode::RateLimited => "rate_limited",
             ErrorCode::Unavailable => "unavailable",
+            ErrorCode::BadGateway => "bad_gateway",
             ErrorCode::Internal => "internal",
         }
     }

@@ -45,8 +45,12 @@ pub const AGENT_EVENTS: &str = "/v1/agents/{agent_id}/events";
 pub const LOGS: &str = "/v1/agents/{agent_id}/logs";
 /// GET, upgraded to a websocket: a command in the guest.
 pub const EXEC: &str = "/v1/agents/{agent_id}/exec";
-/// Anything: the agent's own web interface.
-pub const WEB: &str = "/v1/agents/{agent_id}/web/{*path}";
+/// GET: on to [`WEB_ROOT`].
+pub const WEB: &str = "/v1/agents/{agent_id}/web";
+/// Anything: the front of the agent's own web interface.
+pub const WEB_ROOT: &str = "/v1/agents/{agent_id}/web/";
+/// Anything: whatever else is there.
+pub const WEB_PATH: &str = "/v1/agents/{agent_id}/web/{*path}";
 /// GET: an operation; `?wait=SECONDS` answers when it is over, or then.
 pub const OPERATION: &str = "/v1/operations/{operation_id}";
 /// GET: events of all the caller's agents.

@@ -10,6 +10,7 @@
 //!                                                                  `--destroy--> Destroyed
 //! ```
 
+mod address;
 mod collect;
 mod config;
 mod control;
@@ -32,6 +33,7 @@ mod text;
 mod volumes;
 mod wake_ups;
 
+pub use address::{AddressError, GuestAddress};
 pub use collect::{
     ArchiveEnd, ArchiveSink, CollectError, CollectLimits, Collected, CollectedFile, CollectedFrom,
     NameRefusal, RefusedFile, check_name, read_archive, show_name,

@@ -224,7 +224,9 @@ const fn exit_of_api(code: ErrorCode) -> Exit {
         | ErrorCode::QuotaExceeded
         | ErrorCode::RateLimited
         | ErrorCode::RecoverFailed => Exit::Refused,
-        ErrorCode::Unavailable | ErrorCode::Internal => Exit::Infrastructure,
+        ErrorCode::Unavailable | ErrorCode::BadGateway | ErrorCode::Internal => {
+            Exit::Infrastructure
+        }
     }
 }
 

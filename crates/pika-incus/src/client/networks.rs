@@ -3,7 +3,7 @@
 use super::{Client, built};
 use crate::error::Error;
 use crate::request::networks;
-use crate::types::{ETag, Network, Tagged};
+use crate::types::{ETag, Network, NetworkLease, Tagged};
 
 impl Client {
     /// Lists networks, the host's own interfaces among them: `GET /1.0/networks`.
@@ -17,6 +17,14 @@ impl Client {
     pub async fn network(&self, name: &str) -> Result<Tagged<Network>, Error> {
         self.fetch(built(networks::get(self.project(), name))?)
             .await
+    }
+
+    /// Lists the addresses that a network gave to instances of the project: `GET /1.0/networks/{name}/leases`.
+    pub async fn network_leases(&self, name: &str) -> Result<Vec<NetworkLease>, Error> {
+        let listed: Tagged<Option<Vec<NetworkLease>>> = self
+            .fetch(built(networks::leases(self.project(), name))?)
+            .await?;
+        Ok(listed.value.unwrap_or_default())
     }
 
     /// Makes a network: `POST /1.0/networks`.

@@ -21,6 +21,11 @@ pub fn get(project: &str, name: &str) -> Result<ApiRequest, InvalidInput> {
     Ok(ApiRequest::get(network_path(name)?).project(project))
 }
 
+/// `GET /1.0/networks/{name}/leases`
+pub fn leases(project: &str, name: &str) -> Result<ApiRequest, InvalidInput> {
+    Ok(ApiRequest::get(network_path(name)?.fixed("leases")).project(project))
+}
+
 /// `POST /1.0/networks`
 pub fn create(project: &str, network: &Network) -> Result<ApiRequest, InvalidInput> {
     network_path(&network.name)?;

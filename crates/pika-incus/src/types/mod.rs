@@ -26,7 +26,7 @@ pub use instance::{
     Instance, InstanceKind, InstanceState, InstanceStatus, MemoryState, NetworkAddress,
     NetworkInterface, Snapshot, StateAction, StateChange,
 };
-pub use network::Network;
+pub use network::{Network, NetworkLease};
 pub use operation::{Operation, OperationId, OperationIdError, OperationStatus};
 pub use profile::Profile;
 pub use project::Project;

@@ -32,3 +32,21 @@ pub struct Network {
     #[serde(deserialize_with = "nullable", skip_serializing)]
     pub project: String,
 }
+
+/// An address that a network gave away.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct NetworkLease {
+    /// The name that the holder gave itself, or the instance's.
+    #[serde(deserialize_with = "nullable")]
+    pub hostname: String,
+    /// MAC address of the holder's interface.
+    #[serde(deserialize_with = "nullable")]
+    pub hwaddr: String,
+    /// The address.
+    #[serde(deserialize_with = "nullable")]
+    pub address: String,
+    /// `dynamic`, `static` for one that a device is configured with, `gateway` or `uplink`.
+    #[serde(rename = "type", deserialize_with = "nullable")]
+    pub kind: String,
+}

@@ -45,6 +45,7 @@ fn every_error_has_its_word_and_status() {
         ("payload_too_large", 413),
         ("rate_limited", 429),
         ("unavailable", 503),
+        ("bad_gateway", 502),
         ("internal", 500),
     ];
     for (code, (word, status)) in ErrorCode::ALL.into_iter().zip(expected) {

@@ -163,6 +163,7 @@ struct TimesTable {
     lease_secs: Option<u64>,
     restart_rest_secs: Option<u64>,
     history_secs: Option<u64>,
+    web_answer_secs: Option<u64>,
 }
 
 impl Config {
@@ -240,6 +241,7 @@ impl Config {
                 lease_secs: secs(times.lease),
                 restart_rest_secs: secs(times.restart_rest),
                 history_secs: secs(times.history),
+                web_answer_secs: secs(times.web_answer),
             },
             snapshots: self.snapshots.as_ref().map(SnapshotsTable::of),
         };
@@ -438,6 +440,12 @@ fn times(table: &TimesTable) -> Result<Times, ConfigError> {
             table.history_secs,
             3600,
             defaults.history,
+        )?,
+        web_answer: pick(
+            "times.web_answer_secs",
+            table.web_answer_secs,
+            1,
+            defaults.web_answer,
         )?,
     })
 }

@@ -95,6 +95,8 @@ pub struct Times {
     pub restart_rest: Duration,
     /// How long operations, keys and events are kept.
     pub history: Duration,
+    /// How long an agent's own web interface may take to begin an answer.
+    pub web_answer: Duration,
 }
 
 impl Default for Times {
@@ -111,6 +113,7 @@ impl Default for Times {
             lease: secs(30),
             restart_rest: secs(5),
             history: secs(30 * 86_400),
+            web_answer: secs(120),
         }
     }
 }

@@ -18,6 +18,8 @@ use crate::secret::hash_presented;
 const PLAIN_COOKIE: &str = "pika_session";
 /// The cookie of a browser's session where the server is reached with TLS: no neighbour of its host name can set it.
 const HOST_COOKIE: &str = "__Host-pika_session";
+/// Names of this server's cookies, which nobody else may have or be sent.
+pub(super) const SESSION_COOKIES: [&str; 2] = [PLAIN_COOKIE, HOST_COOKIE];
 /// What a session's request that changes something must bring.
 pub(crate) const CSRF_HEADER: &str = "x-csrf-token";
 
@@ -60,7 +62,7 @@ pub(super) fn kind_of_credential(headers: &HeaderMap) -> &'static str {
         Some(scheme) if scheme.eq_ignore_ascii_case("bearer") => "bearer",
         Some(scheme) if scheme.eq_ignore_ascii_case(nostr::SCHEME) => nostr::SIGNED,
         Some(_) => "other",
-        None if [PLAIN_COOKIE, HOST_COOKIE]
+        None if SESSION_COOKIES
             .iter()
             .any(|name| cookie(headers, name).is_some()) =>
         {

@@ -175,6 +175,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
             .map_err(|rejection| {
                 ApiError::invalid(format!("the path can't be read: {}", rejection.body_text()))
             })?;
+        Id::checked(id)
+    }
+}
+
+impl Id {
+    /// A text of a path as an id.
+    pub(super) fn checked(id: String) -> Result<Id, ApiError> {
         if id.is_empty() || id.chars().count() > ID_CHARS_MAX || id.chars().any(char::is_control) {
             return Err(ApiError::invalid(format!(
                 "an id has 1 to {ID_CHARS_MAX} characters, none of which controls anything"

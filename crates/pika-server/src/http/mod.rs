@@ -2,7 +2,7 @@
 //!
 //! Owns the order: request id, then size, then who asks, then how often, then whether they may; only then a handler. A
 //! handler reads its request, writes an intent or reads rows, and answers. Nothing of Incus is awaited in one but where the
-//! answer is in there (logs, exec, lists of backups, strays).
+//! answer is in there (logs, exec, lists of backups, strays, an agent's web interface).
 
 mod actions;
 mod agents;
@@ -27,6 +27,7 @@ mod people;
 mod routes;
 mod strays;
 mod views;
+mod web;
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
@@ -58,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) limiter: Limiter,
     /// By address: who tried to sign in with a token that is none.
     pub(crate) failed_sign_ins: Limiter,
+    /// The ways to agents' web interfaces.
+    pub(crate) web: web::Gate,
     routes: BTreeSet<&'static str>,
 }
 
@@ -74,6 +77,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         app: Arc::clone(app),
         limiter: Limiter::new(app.config.requests_per_second),
         failed_sign_ins: Limiter::seldom(FAILED_SIGN_INS_PER_MINUTE),
+        web: web::Gate::default(),
         routes: table()
             .iter()
             .map(|row| row.path)

@@ -74,7 +74,7 @@ pub(crate) fn document() -> Value {
         serde_json::to_value(Schemas::openapi().components).expect("schemas are a document");
     let mut paths: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     for row in table() {
-        let methods = paths.entry(row.path.to_owned()).or_default();
+        let methods = paths.entry(plain_path(&row)).or_default();
         methods.insert(row.method.as_str().to_ascii_lowercase(), operation(&row));
     }
     let mut components = components;
@@ -91,6 +91,11 @@ pub(crate) fn document() -> Value {
         "paths": paths,
         "components": components,
     })
+}
+
+/// A row's path as OpenAPI has it, which knows no parameter of several segments.
+pub(super) fn plain_path(row: &Row) -> String {
+    row.path.replace("{*", "{")
 }
 
 /// Numbers without a sign have 32 bits, which neither `int32` nor a least value alone says.
@@ -135,8 +140,11 @@ pub(super) fn operation_id(row: &Row) -> String {
     let words = row
         .path
         .trim_start_matches("/v1")
-        .split(['/', '-', '.', '{', '}']);
-    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+        .split(['/', '-', '.', '{', '}', '*']);
+    let mut words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    if row.path.ends_with('/') {
+        words.push("root");
+    }
     format!(
         "{}_{}",
         row.method.as_str().to_ascii_lowercase(),
@@ -145,8 +153,8 @@ pub(super) fn operation_id(row: &Row) -> String {
 }
 
 pub(super) fn parameters(row: &Row) -> Vec<Value> {
-    let in_path = row
-        .path
+    let path = plain_path(row);
+    let in_path = path
         .split('{')
         .skip(1)
         .filter_map(|rest| rest.split_once('}'))
@@ -186,7 +194,11 @@ fn query_schema(query: &Query) -> Value {
 fn responses(row: &Row) -> Map<String, Value> {
     let mut responses = Map::new();
     for answer in &row.answers {
-        responses.insert(answer.status.to_string(), good(answer));
+        let status = match answer.content {
+            Content::Foreign => "default".to_owned(),
+            _ => answer.status.to_string(),
+        };
+        responses.insert(status, good(answer));
     }
     let mut by_status: BTreeMap<u16, Vec<ErrorCode>> = BTreeMap::new();
     for code in errors_of(row) {
@@ -229,6 +241,11 @@ pub(crate) fn errors_of(row: &Row) -> Vec<ErrorCode> {
 fn good(answer: &Answer) -> Value {
     match answer.content {
         Content::Nothing => json!({ "description": "Done." }),
+        Content::Foreign => json!({ "description": "What the agent answers." }),
+        Content::Elsewhere => json!({
+            "description": "At another place.",
+            "headers": { "Location": { "required": true, "schema": { "type": "string" } } },
+        }),
         Content::Document(name) => {
             let schema = json!({ "$ref": format!("#/components/schemas/{name}") });
             json!({ "description": name, "content": { "application/json": { "schema": schema } } })

@@ -27,7 +27,7 @@ pub(crate) struct RouteLine {
     /// The operation's id in the OpenAPI document.
     pub(crate) id: String,
     pub(crate) method: String,
-    pub(crate) path: &'static str,
+    pub(crate) path: String,
     pub(crate) needs: &'static str,
     pub(crate) about: &'static str,
     pub(crate) inputs: Vec<Input>,

@@ -112,7 +112,17 @@ async fn no_tenant_sees_anything_of_another() {
         mallory.get(&format!("/v1/operations/{operation}")).await.0,
         StatusCode::NOT_FOUND
     );
-    for tail in ["", "/backups", "/operations", "/events", "/logs", "/exec"] {
+    for tail in [
+        "",
+        "/backups",
+        "/operations",
+        "/events",
+        "/logs",
+        "/exec",
+        "/web",
+        "/web/",
+        "/web/x",
+    ] {
         let (status, body) = mallory.get(&format!("/v1/agents/{agent}{tail}")).await;
         assert_eq!(
             (status, &body["error"]),

@@ -25,3 +25,4 @@ mod strays;
 mod support;
 mod together;
 mod undelete;
+mod web;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pika_runtime::incus::{CaptureLimits, Client, ExecRequest};
+use pika_runtime::incus::{CaptureLimits, Client, ExecRequest, FileMeta};
 use pika_server::Config;
 use pikahut::stack::TestIncus;
 use reqwest::StatusCode;
@@ -70,6 +70,7 @@ async fn a_real_agent_keeps_its_volume_through_everything() {
     let identity_first = identity(&client, &vm).await;
     let (status, logs) = api.get("/v1/agents/me/logs?lines=50").await;
     assert_eq!(status, StatusCode::OK, "{logs}");
+    reaches_its_web_interface(&client, &vm, &api).await;
 
     ask(&client, &vm, "echo kept > /mnt/pika-state/note").await;
     succeeds(&api, "/v1/agents/me/restart", json!({})).await;
@@ -101,6 +102,33 @@ async fn a_real_agent_keeps_its_volume_through_everything() {
     assert_eq!(operation["state"], "succeeded", "{operation}");
     running.server.shut_down().await;
     incus.assert_nothing_left().await;
+}
+
+/// The gateway is reached at the address that a real bridge gave its guest, once the host lets it listen there.
+async fn reaches_its_web_interface(client: &Client, vm: &str, api: &Api) {
+    let health = "/v1/agents/me/web/health";
+    let (status, refused) = api.get(health).await;
+    assert_eq!(status, StatusCode::BAD_GATEWAY, "{refused}");
+    let gateway =
+        json!({ "bind": "lan", "controlUi": { "allowedOrigins": ["https://agent.example"] } });
+    let config = json!({ "schema_version": 1, "openclaw": { "gateway": gateway } });
+    let (path, meta) = ("/run/pika-agent/config.json", FileMeta::root(0o600));
+    let pushed = client.file_put(vm, path, config.to_string().into_bytes(), &meta);
+    pushed.await.unwrap();
+    let until = Instant::now() + READY;
+    loop {
+        let (status, said) = api.get(health).await;
+        if status == StatusCode::OK {
+            assert_eq!(said["ok"], true, "{said}");
+            break;
+        }
+        // Its gateway is started anew, which the reconciler may see.
+        let starting = [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE];
+        assert!(starting.contains(&status), "{status} {said}");
+        assert!(Instant::now() < until, "{status} {said}");
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    api.agent_within("me", "ready", READY).await;
 }
 
 pub(crate) async fn remove(client: &Client, vm: &str) {

@@ -36,8 +36,8 @@ pub use guest::{FakeGuest, ScriptedGuest};
 pub use guest_files::{GuestEntry, GuestFiles, GuestNode};
 pub use steps::STEPS;
 pub use world::{
-    Alias, DEFAULT_IMAGE, Image, Instance, Named, Pool, Power, Project, Root, ServerFacts, Volume,
-    VolumeSnapshot, World,
+    Alias, DEFAULT_BRIDGE, DEFAULT_IMAGE, GuestNic, Image, Instance, Lease, Named, Pool, Power,
+    Project, Root, ServerFacts, Volume, VolumeSnapshot, World,
 };
 
 use daemon::Daemon;

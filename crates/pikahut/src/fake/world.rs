@@ -4,6 +4,7 @@
 //! It survives a crash of the daemon, as a real host's disk and processes do.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use pika_cloud::image_contract::IMAGE_CONTRACT_VERSION;
 use tokio::sync::watch;
@@ -77,6 +78,8 @@ pub struct Instance {
     pub(crate) unmounted: BTreeSet<String>,
     /// A mount table that the guest shows instead of the true one.
     pub(crate) mount_table: Option<String>,
+    /// Its interface on a bridge, if a test gave it one.
+    pub nic: Option<GuestNic>,
     /// Counts starts and stops: whoever waits for the end of a boot watches it.
     pub(crate) boots: watch::Sender<u64>,
 }
@@ -106,6 +109,7 @@ impl Instance {
             deaf: false,
             unmounted: BTreeSet::new(),
             mount_table: None,
+            nic: None,
             boots: watch::Sender::new(0),
         }
     }
@@ -147,6 +151,26 @@ impl Instance {
         self.config
             .insert("volatile.last_state.power".to_owned(), "STOPPED".to_owned());
     }
+}
+
+/// An interface of a guest, as the guest has set it up: its addresses are the guest's word.
+#[derive(Debug, Clone)]
+pub struct GuestNic {
+    /// MAC address.
+    pub hwaddr: String,
+    /// Addresses, each with the scope that the kernel gives it: `global`, `link` or `local`.
+    pub addresses: Vec<(IpAddr, &'static str)>,
+}
+
+/// An address that a bridge gave away.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    /// Name of the network.
+    pub network: String,
+    /// MAC address of the holder.
+    pub hwaddr: String,
+    /// What it was given.
+    pub address: IpAddr,
 }
 
 /// An image.
@@ -278,7 +302,12 @@ pub struct World {
     pub projects: BTreeMap<String, Project>,
     /// By name.
     pub pools: BTreeMap<String, Pool>,
+    /// Addresses that networks gave away.
+    pub leases: Vec<Lease>,
 }
+
+/// Name of the bridge that a new world has.
+pub const DEFAULT_BRIDGE: &str = "fakebr0";
 
 /// Fingerprint of the image that a new world has.
 pub const DEFAULT_IMAGE: &str = "4974fb947de9850d349892f149bf345755d2be6395417783ec6403fbd14bc052";
@@ -299,7 +328,7 @@ impl World {
             ..Project::default()
         };
         project.networks.insert(
-            "fakebr0".to_owned(),
+            DEFAULT_BRIDGE.to_owned(),
             Named {
                 config: strings(&[("ipv4.address", "10.200.0.1/24"), ("ipv4.nat", "true")]),
                 ..Named::default()
@@ -322,7 +351,27 @@ impl World {
             server: ServerFacts::default(),
             projects: BTreeMap::from([("default".to_owned(), project)]),
             pools: BTreeMap::from([("default".to_owned(), Pool::btrfs())]),
+            leases: Vec::new(),
         }
+    }
+
+    /// Plugs an instance of the default project into the bridge and has it ask for an address, which is this one.
+    pub fn lease(&mut self, name: &str, address: IpAddr) {
+        let hwaddr = format!("10:66:6a:00:00:{:02x}", self.leases.len());
+        let Some(instance) = self.instance(name) else {
+            return;
+        };
+        let key = "volatile.eth0.hwaddr".to_owned();
+        instance.config.insert(key, hwaddr.clone());
+        instance.nic = Some(GuestNic {
+            hwaddr: hwaddr.clone(),
+            addresses: vec![(address, "global")],
+        });
+        self.leases.push(Lease {
+            network: DEFAULT_BRIDGE.to_owned(),
+            hwaddr,
+            address,
+        });
     }
 
     /// The default project.
@@ -422,7 +471,11 @@ fn default_profile() -> Named {
         devices: BTreeMap::from([
             (
                 "eth0".to_owned(),
-                strings(&[("name", "eth0"), ("network", "fakebr0"), ("type", "nic")]),
+                strings(&[
+                    ("name", "eth0"),
+                    ("network", DEFAULT_BRIDGE),
+                    ("type", "nic"),
+                ]),
             ),
             (
                 "root".to_owned(),

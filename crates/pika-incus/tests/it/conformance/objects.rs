@@ -115,14 +115,17 @@ pub(crate) async fn projects(s: &Subject) {
 }
 
 pub(crate) async fn networks_and_pools(s: &Subject) {
-    assert!(
-        s.client
-            .networks()
-            .await
-            .expect("list")
-            .iter()
-            .any(|network| network.managed)
-    );
+    let networks = s.client.networks().await.expect("list");
+    let bridge = networks.iter().find(|network| network.managed);
+    let bridge = &bridge.expect("a bridge").name;
+    let leases = s.client.network_leases(bridge).await.expect("leases");
+    assert!(leases.iter().all(|lease| !lease.address.is_empty()));
+    let gone = s
+        .client
+        .network_leases("no-such-net")
+        .await
+        .expect_err("no such network");
+    assert_eq!(gone.kind(), ErrorKind::NotFound, "{gone}");
     assert!(
         s.client
             .pools()

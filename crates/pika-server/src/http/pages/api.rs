@@ -14,7 +14,7 @@ use crate::http::Shared;
 use crate::http::auth::authenticate;
 use crate::http::error::ApiError;
 use crate::http::guard::Asked;
-use crate::http::openapi::{document, operation_id, parameters};
+use crate::http::openapi::{document, operation_id, parameters, plain_path};
 use crate::http::routes::{Row, Takes, table};
 use crate::pages::{self, ApiPage, Field, Frame, Input, RouteGroup, RouteLine};
 
@@ -91,7 +91,7 @@ fn line(row: &Row) -> RouteLine {
     RouteLine {
         id: operation_id(row),
         method: row.method.to_string(),
-        path: row.path,
+        path: plain_path(row),
         needs: row.needs.scope().map_or("nothing", Scope::as_str),
         about: row.about,
         inputs: inputs.collect(),

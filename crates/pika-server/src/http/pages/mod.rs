@@ -256,7 +256,9 @@ fn title(error: &ApiError) -> &'static str {
         ErrorCode::AgentNotFound | ErrorCode::NotFound => "Not found",
         ErrorCode::QuotaExceeded => "The quota is used up",
         ErrorCode::RateLimited => "Too many requests",
-        ErrorCode::RecoverFailed | ErrorCode::Unavailable => "Not possible now",
+        ErrorCode::RecoverFailed | ErrorCode::Unavailable | ErrorCode::BadGateway => {
+            "Not possible now"
+        }
         ErrorCode::Internal => "The server failed",
     }
 }

@@ -5,6 +5,7 @@
 mod agents;
 mod people;
 mod server;
+mod web;
 
 use std::sync::Arc;
 
@@ -72,6 +73,10 @@ pub(crate) enum Content {
     Document(&'static str),
     AnyDocument,
     Text(&'static str),
+    /// Whatever somebody else says, with any status.
+    Foreign,
+    /// Another place.
+    Elsewhere,
 }
 
 const fn document(status: u16, name: &'static str) -> Answer {
@@ -121,6 +126,7 @@ const ANY: &[Answer] = &[Answer {
 pub(crate) fn table() -> Vec<Row> {
     let mut rows = server::rows();
     rows.extend(agents::rows());
+    rows.extend(web::rows());
     rows.extend(people::rows());
     rows
 }

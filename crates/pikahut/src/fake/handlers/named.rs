@@ -29,6 +29,10 @@ pub(crate) fn dispatch(
                 &tagged(&found),
             ))
         }
+        ("GET", [name, "leases"]) if kind == "networks" => {
+            find(&world, kind, name, call)?;
+            Ok(leases(&world, name))
+        }
         ("PUT" | "PATCH", [name]) => update(&mut world, method, kind, name, call),
         ("DELETE", [name]) => delete(&mut world, kind, name, call),
         _ => Err(not_implemented()),
@@ -88,6 +92,17 @@ fn list(world: &World, kind: &str, call: &Call) -> axum::response::Response {
         })
         .collect();
     sync(&Value::Array(shown))
+}
+
+fn leases(world: &World, network: &str) -> axum::response::Response {
+    let of_it = world.leases.iter().filter(|lease| lease.network == network);
+    let shown = of_it.map(|lease| {
+        json!({
+            "hostname": "", "hwaddr": lease.hwaddr, "address": lease.address, "type": "dynamic",
+            "location": "none",
+        })
+    });
+    sync(&Value::Array(shown.collect()))
 }
 
 fn render(world: &World, kind: &str, name: &str, named: &Named, call: &Call) -> Value {

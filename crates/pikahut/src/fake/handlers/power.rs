@@ -35,10 +35,7 @@ pub(crate) fn render_state(instance: &Instance) -> Value {
     let up = instance.power != Power::Stopped;
     let memory = u64::from(up) * 20_512_768;
     let network = if up {
-        json!({"lo": {
-            "addresses": [{"family": "inet", "address": "127.0.0.1", "netmask": "8", "scope": "local"}],
-            "counters": {}, "hwaddr": "", "host_name": "", "mtu": 65536, "state": "up", "type": "loopback",
-        }})
+        render_interfaces(instance)
     } else {
         Value::Null
     };
@@ -50,6 +47,27 @@ pub(crate) fn render_state(instance: &Instance) -> Value {
         "started_at": instance.started_at.as_deref().unwrap_or("0001-01-01T00:00:00Z"),
         "os_info": null,
     })
+}
+
+fn render_interfaces(instance: &Instance) -> Value {
+    let mut interfaces = json!({"lo": {
+        "addresses": [{"family": "inet", "address": "127.0.0.1", "netmask": "8", "scope": "local"}],
+        "counters": {}, "hwaddr": "", "host_name": "", "mtu": 65536, "state": "up", "type": "loopback",
+    }});
+    if let Some(nic) = &instance.nic {
+        let addresses = nic.addresses.iter().map(|(address, scope)| {
+            let (family, netmask) = match address.is_ipv4() {
+                true => ("inet", "24"),
+                false => ("inet6", "64"),
+            };
+            json!({"family": family, "address": address, "netmask": netmask, "scope": scope})
+        });
+        interfaces["eth0"] = json!({
+            "addresses": addresses.collect::<Vec<_>>(), "counters": {}, "hwaddr": nic.hwaddr,
+            "host_name": "veth0", "mtu": 1500, "state": "up", "type": "broadcast",
+        });
+    }
+    interfaces
 }
 
 /// `PUT /1.0/instances/NAME/state`
