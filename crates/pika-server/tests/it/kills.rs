@@ -25,20 +25,6 @@ const LATEST_MS: u64 = 1_200;
 /// Operations wait for the dead server's lease, and then for a machine on which everything else runs too.
 const LIMIT: Duration = Duration::from_secs(240);
 
-/// What is done to the agent, and killed.
-const KINDS: [OperationKind; 10] = [
-    OperationKind::Create,
-    OperationKind::Start,
-    OperationKind::Stop,
-    OperationKind::Restart,
-    OperationKind::Recover,
-    OperationKind::Restore,
-    OperationKind::Reset,
-    OperationKind::Rebuild,
-    OperationKind::Backup,
-    OperationKind::Delete,
-];
-
 /// The same numbers from the same seed.
 struct Dice(u64);
 
@@ -161,12 +147,14 @@ impl Rig {
     }
 }
 
-/// What is sent for a kind.
-fn request_of(kind: OperationKind) -> (Method, String) {
+/// What is sent for a kind, to the agent of this id.
+fn request_of(kind: OperationKind, id: &str) -> (Method, String) {
     match kind {
         OperationKind::Create => (Method::POST, "/v1/agents/ensure".to_owned()),
         OperationKind::Delete => (Method::DELETE, "/v1/agents/me?purge=true".to_owned()),
         OperationKind::Backup => (Method::POST, "/v1/agents/me/backups".to_owned()),
+        // It is what `me` means only afterwards.
+        OperationKind::Undelete => (Method::POST, format!("/v1/agents/{id}/undelete")),
         other => (Method::POST, format!("/v1/agents/me/{other}")),
     }
 }
@@ -176,7 +164,7 @@ async fn prepare(rig: &Rig, kind: OperationKind, note: &str) -> Value {
     let (status, agent) = rig.api().get("/v1/agents/me").await;
     if kind == OperationKind::Create {
         if status == StatusCode::OK {
-            let (method, path) = request_of(OperationKind::Delete);
+            let (method, path) = request_of(OperationKind::Delete, "me");
             rig.done(method, &path, &json!({})).await;
         }
         return json!({});
@@ -201,12 +189,15 @@ async fn prepare(rig: &Rig, kind: OperationKind, note: &str) -> Value {
             rig.api().agent_within("me", "error", LIMIT).await;
         }
         OperationKind::Restore => {
-            let (method, path) = request_of(OperationKind::Backup);
+            let (method, path) = request_of(OperationKind::Backup, "me");
             rig.done(method, &path, &json!({})).await;
             rig.in_guest("echo later > /mnt/pika-state/note").await;
             let (_, backups) = rig.api().get("/v1/agents/me/backups").await;
             // The newest is the first.
             return json!({ "backup": backups["backups"][0]["name"] });
+        }
+        OperationKind::Undelete => {
+            rig.done(Method::DELETE, "/v1/agents/me", &json!({})).await;
         }
         _ => {}
     }
@@ -216,8 +207,8 @@ async fn prepare(rig: &Rig, kind: OperationKind, note: &str) -> Value {
 /// One kill; whether it came in the middle.
 async fn killed(rig: &mut Rig, kind: OperationKind, delay: Duration, note: &str) -> bool {
     let body = prepare(rig, kind, note).await;
-    let before = rig.api().get("/v1/agents/me").await.1;
-    let (method, path) = request_of(kind);
+    let before = rig.api().get("/v1/agents?deleted=true").await.1["agents"][0].clone();
+    let (method, path) = request_of(kind, before["agent_id"].as_str().unwrap_or_default());
     let operation = rig.asked(method, &path, &body).await;
     tokio::time::sleep(delay).await;
     let (_, seen) = rig.api().get(&format!("/v1/operations/{operation}")).await;
@@ -268,7 +259,8 @@ async fn random_kills_of_the_real_program_lose_and_leave_nothing() {
     let mut rig = Rig::new().await;
     let mut in_the_middle = 0;
     for number in 1..=kills {
-        let kind = KINDS[usize::try_from(dice.below(10)).unwrap()];
+        let kinds = OperationKind::ALL;
+        let kind = kinds[usize::try_from(dice.below(kinds.len() as u64)).unwrap()];
         let delay = Duration::from_millis(dice.below(LATEST_MS));
         println!("{number}: {kind} killed after {} ms", delay.as_millis());
         let hit = killed(&mut rig, kind, delay, &format!("note-{number}")).await;
@@ -276,7 +268,7 @@ async fn random_kills_of_the_real_program_lose_and_leave_nothing() {
     }
     println!("{kills} kills, {in_the_middle} of them in the middle of an operation");
     if rig.api().get("/v1/agents/me").await.0 == StatusCode::OK {
-        let (method, path) = request_of(OperationKind::Delete);
+        let (method, path) = request_of(OperationKind::Delete, "me");
         rig.done(method, &path, &json!({})).await;
     }
     rig.served.take().unwrap().end().await.unwrap();
