@@ -62,6 +62,7 @@ pub(crate) async fn look(app: &App, agent: &Agent) -> Result<Seen, Trouble> {
             Ok(Seen::without_guest(InstanceSeen::Absent))
         }
         Err(GuestLookError::Instance(error)) => Err(Trouble::control(&error)),
+        Err(error @ GuestLookError::Lost { .. }) => Err(Trouble::lost(&error)),
     }
 }
 

@@ -6,7 +6,8 @@ use std::error::Error;
 
 use pika_runtime::incus::ErrorKind;
 use pika_runtime::{
-    ControlError, DestroyError, Destroyed, EnsureError, LookError, ResolvePlanError, VolumeError,
+    ControlError, DestroyError, Destroyed, EnsureError, GuestLookError, LookError,
+    ResolvePlanError, VolumeError,
 };
 
 /// A step that was not done.
@@ -54,6 +55,11 @@ impl Trouble {
 
     pub(crate) fn control(error: &ControlError) -> Trouble {
         by_cause(error, matches!(error, ControlError::NotOurs { .. }))
+    }
+
+    /// A look into a guest during which Incus went away.
+    pub(crate) fn lost(error: &GuestLookError) -> Trouble {
+        by_cause(error, false)
     }
 
     pub(crate) fn look(error: &LookError) -> Trouble {

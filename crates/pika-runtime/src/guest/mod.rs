@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pika_cloud::lifecycle::decode_status;
 use pika_cloud::{LifecycleState, LifecycleStatus};
-use pika_incus::{CaptureLimits, Client, ExecRequest};
+use pika_incus::{CaptureLimits, Client, ErrorKind, ExecError, ExecRequest};
 use serde::Serialize;
 
 use self::mounts::{MOUNTINFO_BYTES_MAX, mount_at};
@@ -109,6 +109,15 @@ pub enum GuestLookError {
         /// What it does instead.
         power: Power,
     },
+    /// Incus went away meanwhile, which says nothing about the guest.
+    #[error("Incus went away while the guest of instance {instance_name} was looked into")]
+    Lost {
+        /// The instance.
+        instance_name: String,
+        /// What the attempt ended with.
+        #[source]
+        source: ExecError,
+    },
     /// The guest took no command, or did not answer in time.
     #[error(
         "the guest of instance {instance_name} does not answer ({why}); restart it if that stays so"
@@ -125,7 +134,7 @@ impl Runtimes {
     /// Looks into a running guest of ours: its status, and what is mounted at `mount_path`.
     ///
     /// # Errors
-    /// When the instance isn't there, isn't ours, doesn't run, or its guest doesn't answer in time.
+    /// When the instance isn't there, isn't ours, doesn't run, its guest doesn't answer in time, or Incus goes away.
     pub async fn guest_look(
         &self,
         id: &RuntimeId,
@@ -147,9 +156,15 @@ impl Runtimes {
         }
         look_into(&client, id.instance_name(), Some(mount_path))
             .await
-            .map_err(|why| GuestLookError::Unanswered {
-                instance_name: instance_name(),
-                why,
+            .map_err(|error| match error.kind() {
+                ErrorKind::Unreachable | ErrorKind::ShuttingDown => GuestLookError::Lost {
+                    instance_name: instance_name(),
+                    source: error,
+                },
+                _ => GuestLookError::Unanswered {
+                    instance_name: instance_name(),
+                    why: chain(&error),
+                },
             })
     }
 }
@@ -158,7 +173,7 @@ impl Runtimes {
 pub(crate) async fn guest_status(client: &Client, instance: &str) -> GuestStatus {
     match look_into(client, instance, None).await {
         Ok(look) => look.status,
-        Err(why) => GuestStatus::Unreadable { why },
+        Err(error) => GuestStatus::Unreadable { why: chain(&error) },
     }
 }
 
@@ -166,7 +181,7 @@ async fn look_into(
     client: &Client,
     instance: &str,
     mount_path: Option<&str>,
-) -> Result<GuestLook, String> {
+) -> Result<GuestLook, ExecError> {
     let path = format!("{}/status.json", pika_cloud::paths::STATE_DIR);
     let bytes = (STATUS_BYTES_MAX + 1).to_string();
     let mounts_max = mount_path.map_or(0, |_| MOUNTINFO_BYTES_MAX + 1);
@@ -180,8 +195,7 @@ async fn look_into(
     };
     let output = client
         .exec_capture(instance, &request, limits, LOOK_LIMIT)
-        .await
-        .map_err(|error| chain(&error))?;
+        .await?;
     let (boot_id, mounts) = boot_and_mounts(&output.stderr);
     let status = match output.exit_code {
         0 => status_of(&output.stdout, boot_id.as_deref()),

@@ -237,6 +237,8 @@ impl Progress<'_, '_> {
         let steps = steps_of(self.hand.operation.kind);
         let mut at = match self.hand.operation.step.as_deref() {
             None => 0,
+            // Whatever comes after a step is written down with it, so nothing does: a worker died before it wrote the end.
+            Some(name) if self.is_done(name).await? => steps.len(),
             Some(name) => position(steps, name)?,
         };
         while let Some(step) = steps.get(at) {
@@ -272,6 +274,12 @@ impl Progress<'_, '_> {
             at = next;
         }
         Ok(())
+    }
+
+    async fn is_done(&self, name: &str) -> Result<bool, Out> {
+        let begun = self.hand.app.store.steps_of(&self.hand.operation.id).await;
+        let mut begun = begun?.into_iter();
+        Ok(begun.any(|record| record.step == name && record.finished_at.is_some()))
     }
 
     fn now(&self) -> Millis {

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use pika_cloud::OwnedKind;
-use pika_runtime::{Power, SnapshotExpiry, VolumeRestored};
+use pika_runtime::{GuestLookError, Power, SnapshotExpiry, VolumeRestored};
 use pikahut::fake::{Fault, STEPS, When};
 
-use super::stage::{Agent, AgentStage, PROJECT};
+use super::stage::{Agent, AgentStage, PROJECT, STATE};
 
 const DOWN_FOR: Duration = Duration::from_millis(5);
 
@@ -307,4 +307,29 @@ async fn ten_thousand_agents_are_one_request() {
         one.generation == 3 && one.power == Power::Running && one.volume_devices.len() == 1
     };
     assert!(seen.iter().all(is_whole));
+}
+
+#[tokio::test]
+async fn a_daemon_that_goes_away_says_nothing_about_a_guest() {
+    let mut strikes = 0;
+    for nth in 1.. {
+        let (stage, agent) = set(Change::Restart).await;
+        let fake = stage.as_fake().unwrap();
+        let down_for = DOWN_FOR;
+        fake.faults()
+            .inject(When::nth_request(nth), Fault::CrashAfter { down_for });
+        let looked = stage.runtimes.guest_look(&agent.id, STATE).await;
+        if fake.faults().pending() > 0 {
+            break;
+        }
+        strikes += 1;
+        assert!(
+            matches!(
+                looked,
+                Ok(_) | Err(GuestLookError::Lost { .. } | GuestLookError::Instance(_))
+            ),
+            "request {nth}: {looked:?}"
+        );
+    }
+    assert!(strikes >= 3, "only {strikes} requests were struck");
 }
