@@ -280,7 +280,8 @@ async fn an_agent_whose_gateway_dies_again_and_again_is_failed_with_its_reason()
         .leave_running(
             &name,
             "until test \"$(systemctl show --value -p ActiveState pika-agent)\" = failed; do \
-             systemctl kill --signal=KILL --kill-who=main pika-agent 2>/dev/null; sleep 0.5; done",
+             systemctl kill --signal=KILL --kill-who=main pika-agent 2>/dev/null; sleep 0.5; done; \
+             touch /run/nobody-kills",
         )
         .await;
     let failed = stage.says(&name, LifecycleState::Failed).await;
@@ -298,13 +299,8 @@ async fn an_agent_whose_gateway_dies_again_and_again_is_failed_with_its_reason()
         .sh(&name, "journalctl --no-pager -u pika-agent.service")
         .await;
     assert!(journal.contains("status=9/KILL"), "{journal}");
-    // Started again by hand it is well again.
-    stage
-        .becomes_true(
-            &name,
-            "test \"$(systemctl show --value -p ActiveState pika-agent)\" = failed",
-        )
-        .await;
+    // Started again by hand, with nobody who still kills it, it is well again.
+    stage.becomes_true(&name, "test -e /run/nobody-kills").await;
     stage
         .sh(
             &name,
