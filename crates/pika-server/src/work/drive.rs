@@ -237,7 +237,8 @@ impl Progress<'_, '_> {
         let steps = steps_of(self.hand.operation.kind);
         let mut at = match self.hand.operation.step.as_deref() {
             None => 0,
-            // Whatever comes after a step is written down with it, so nothing does: a worker died before it wrote the end.
+            // A step's end and the next step are written together. One that is done and still stands here was the last:
+            // its worker died before it wrote the operation's end.
             Some(name) if self.is_done(name).await? => steps.len(),
             Some(name) => position(steps, name)?,
         };

@@ -2,19 +2,19 @@
 //! no second agent, no lost volume, nothing left over.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use pika_managed_agent_contract::OperationKind;
-use pika_server::{Clock, StartOptions, StepSide, WorkHook, operation_steps};
+use pika_server::{StartOptions, StepSide, WorkHook, operation_steps};
 use pikahut::fake::ScriptedGuest;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
-use crate::support::{Api, LIMIT, Running, Stage};
+use crate::support::{Api, LIMIT, Running, Stage, clock_ahead};
 
 /// What an agent's volume holds before anything is done to it.
 const CONTENT: &[u8] = b"what the agent knows";
@@ -165,11 +165,7 @@ async fn prepare(stage: &Stage, api: &Api, kind: OperationKind) -> Value {
 async fn killed_at(kind: OperationKind, step: &'static str, side: StepSide) {
     let what = format!("{kind} killed at {step}, {side:?}");
     let stage = &Arc::new(Stage::new().await);
-    let ahead = Arc::new(AtomicI64::new(0));
-    let clock = {
-        let ahead = Arc::clone(&ahead);
-        Clock::from_source(move || Clock::system().now() + ahead.load(Ordering::Relaxed))
-    };
+    let (clock, ahead) = clock_ahead();
     let hook = Arc::new(StopAt {
         kind,
         step,

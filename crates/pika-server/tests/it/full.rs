@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::real::ask;
-use crate::support::{Api, Running, config};
+use crate::support::{Api, Running, config_of_tiny};
 
 /// On a machine where everything else runs too.
 const LIMIT: Duration = Duration::from_secs(240);
@@ -57,12 +57,7 @@ async fn a_full_private_pool_is_told_and_nothing_is_lost() {
     let incus = TestIncus::private_with("full", change).await;
     let client = incus.client().clone();
     let folder = tempfile::tempdir().unwrap();
-    let database = format!("sqlite:{}", folder.path().join("pika.db").display());
-    let mut config = config(&incus.socket(), &database, folder.path());
-    config.incus.owner = incus.owner().parse().unwrap();
-    config.agents.incus.image_alias = Some(incus.tiny_agent_image().await);
-    config.times.ready = LIMIT;
-    config.sizes.disk_gib = 8;
+    let config = config_of_tiny(&incus, folder.path(), LIMIT).await;
     let running = Running::start(config).await;
     let first = running.tenant("first", "write").await;
     let second = running.tenant("second", "write").await;

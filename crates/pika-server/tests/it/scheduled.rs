@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::real::ask;
-use crate::support::{Api, Running, Stage, config, until};
+use crate::support::{Api, Running, Stage, clock_ahead, config_of_tiny, until};
 
 /// Incus looks at schedules once a minute, and the machine may have other things to do.
 const TAKEN_LIMIT: Duration = Duration::from_secs(130);
@@ -224,11 +224,7 @@ async fn a_policy_that_changes_reaches_volumes_that_are_there_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_more_is_taken_of_an_agent_that_is_deleted() {
     let stage = Stage::new().await;
-    let ahead = Arc::new(AtomicI64::new(0));
-    let clock = Clock::from_source({
-        let ahead = Arc::clone(&ahead);
-        move || Clock::system().now() + ahead.load(Ordering::Relaxed)
-    });
+    let (clock, ahead) = clock_ahead();
     let options = StartOptions {
         clock,
         ..StartOptions::default()
@@ -276,12 +272,7 @@ async fn real_incus_takes_a_backup_each_minute_that_can_be_gone_back_to() {
     let incus = TestIncus::shared().await;
     let client = incus.client().clone();
     let folder = tempfile::tempdir().unwrap();
-    let database = format!("sqlite:{}", folder.path().join("pika.db").display());
-    let mut config = config(&incus.socket(), &database, folder.path());
-    config.incus.owner = incus.owner().parse().unwrap();
-    config.agents.incus.image_alias = Some(incus.tiny_agent_image().await);
-    config.times.ready = READY;
-    config.sizes.disk_gib = 8;
+    let mut config = config_of_tiny(&incus, folder.path(), READY).await;
     config.snapshots = policy("* * * * *", "1H 30M");
     let running = Running::start(config).await;
     let api = running.tenant("alice", "write").await;

@@ -1,10 +1,13 @@
 //! What the tests share: a fake Incus with an agent's image, servers on it, and a client of their API.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use pika_server::{Clock, Config, Server, StartOptions};
 use pikahut::fake::FakeIncus;
+use pikahut::stack::TestIncus;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -72,6 +75,25 @@ pub(crate) fn config(socket: &Path, database: &str, folder: &Path) -> Config {
     );
     std::fs::write(&file, text).unwrap();
     Config::load(Some(&file), |_| None).unwrap()
+}
+
+/// A configuration for agents of the tiny image on a real Incus.
+pub(crate) async fn config_of_tiny(incus: &TestIncus, folder: &Path, ready: Duration) -> Config {
+    let database = format!("sqlite:{}", folder.join("pika.db").display());
+    let mut config = config(&incus.socket(), &database, folder);
+    config.incus.owner = incus.owner().parse().unwrap();
+    config.agents.incus.image_alias = Some(incus.tiny_agent_image().await);
+    config.times.ready = ready;
+    config.sizes.disk_gib = 8;
+    config
+}
+
+/// A clock that can be set ahead, and by how many milliseconds it is.
+pub(crate) fn clock_ahead() -> (Clock, Arc<AtomicI64>) {
+    let ahead = Arc::new(AtomicI64::new(0));
+    let source = Arc::clone(&ahead);
+    let clock = Clock::from_source(move || Clock::system().now() + source.load(Ordering::Relaxed));
+    (clock, ahead)
 }
 
 /// A server that runs in this process, and who talks to it.

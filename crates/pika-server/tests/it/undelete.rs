@@ -3,19 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use pika_server::{Clock, StartOptions};
+use pika_server::StartOptions;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::{Api, LIMIT, Running, Stage, until};
+use crate::support::{Api, LIMIT, Running, Stage, clock_ahead, until};
 
 /// A server whose clock can be set ahead.
 async fn start(stage: &Stage) -> (Running, Arc<AtomicI64>) {
-    let ahead = Arc::new(AtomicI64::new(0));
-    let clock = Clock::from_source({
-        let ahead = Arc::clone(&ahead);
-        move || Clock::system().now() + ahead.load(Ordering::Relaxed)
-    });
+    let (clock, ahead) = clock_ahead();
     let options = StartOptions {
         clock,
         ..StartOptions::default()
