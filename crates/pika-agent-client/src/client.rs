@@ -116,6 +116,13 @@ impl AgentClient {
             .await
     }
 
+    /// As [`AgentClient::all_agents`], and those that were deleted and whose volumes are still kept.
+    pub async fn all_agents_with_deleted(&self) -> Result<Vec<AgentView>, ClientError> {
+        let target = format!("{}?deleted=true", routes::AGENTS);
+        self.all(&target, |list: AgentList| (list.agents, list.next))
+            .await
+    }
+
     /// Runs again after a stop.
     pub async fn start(&self, id: &str) -> Result<AgentView, ClientError> {
         self.act(routes::START, id).await
@@ -160,6 +167,11 @@ impl AgentClient {
         let target = routes::with_id(routes::AGENT, id) + query;
         self.document(&self.change(Method::DELETE, target, Bytes::new()))
             .await
+    }
+
+    /// A deleted agent on its volume again, while that is kept.
+    pub async fn undelete(&self, id: &str) -> Result<AgentView, ClientError> {
+        self.act(routes::UNDELETE, id).await
     }
 
     /// All backups of an agent's volume, the newest first.
@@ -328,8 +340,9 @@ pub(crate) fn with_page(path: &str, page: &Page) -> String {
     let after = after.map(|after| format!("after={}", routes::with_id("{after}", after)));
     let limit = page.limit.map(|limit| format!("limit={limit}"));
     let query: Vec<String> = after.into_iter().chain(limit).collect();
+    let mark = if path.contains('?') { '&' } else { '?' };
     match query.is_empty() {
         true => path.to_owned(),
-        false => format!("{path}?{}", query.join("&")),
+        false => format!("{path}{mark}{}", query.join("&")),
     }
 }

@@ -118,6 +118,14 @@ impl AgentClient {
         self.get(routes::STRAYS.to_owned()).await
     }
 
+    /// Removes a stray instance at once; its volume stays. Not repeated when its answer was lost, since a second one finds
+    /// nothing and says so.
+    pub async fn remove_stray(&self, name: &str) -> Result<(), ClientError> {
+        let target = routes::with_id(routes::STRAY, name);
+        let call = self.change(Method::DELETE, target, Bytes::new()).once();
+        call::bytes(self, &call).await.map(drop)
+    }
+
     async fn post_once(
         &self,
         target: String,

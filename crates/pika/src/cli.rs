@@ -21,7 +21,7 @@ pub(crate) use agent::{
 pub(crate) use image::{BuildOptions, ImageCommand, ImportOptions, ServerOptions};
 pub(crate) use people::{
     AddOwnerArguments, AllowCommand, AuditArguments, NewTokenArguments, OwnerCommand, QuotaOptions,
-    SetOwnerArguments, TokenCommand,
+    RemoveStrayArguments, SetOwnerArguments, StraysArguments, StraysCommand, TokenCommand,
 };
 
 /// Agents, runtimes, images and health of an Incus host.

@@ -32,6 +32,7 @@ pub(super) async fn run(
         AgentCommand::Stop(to) => (client.stop(&to.agent.agent).await?, to.wait),
         AgentCommand::Start(to) => (client.start(&to.agent.agent).await?, to.wait),
         AgentCommand::Rebuild(to) => (client.rebuild(&to.agent.agent).await?, to.wait),
+        AgentCommand::Undelete(to) => (client.undelete(&to.agent).await?, to.wait),
         AgentCommand::Backups(to) => (client.back_up(&to.agent.agent).await?, to.wait),
         AgentCommand::Restore(arguments) => restore(client, arguments).await?,
         AgentCommand::Reset(arguments) => reset(client, arguments).await?,

@@ -42,7 +42,7 @@ async fn dispatch(
     match command {
         AgentCommand::Me => show(client, ME, format).await,
         AgentCommand::Show(target) => show(client, &target.agent, format).await,
-        AgentCommand::List => list(client, format).await,
+        AgentCommand::List(arguments) => list(client, arguments.deleted, format).await,
         AgentCommand::Backups(arguments) if !arguments.create => {
             let list = client.backups(&arguments.agent.agent).await?;
             print(format, &list, || text::backups(&list))
@@ -67,7 +67,7 @@ async fn dispatch(
         AgentCommand::Owner(command) => people::owner(client, command, format).await,
         AgentCommand::Allow(command) => people::allow(client, command, format).await,
         AgentCommand::Audit(arguments) => people::audit(client, &arguments, format).await,
-        AgentCommand::Strays => people::strays(client, format).await,
+        AgentCommand::Strays(arguments) => people::strays(client, arguments, format).await,
         change => change::run(client, change, format).await,
     }
 }
@@ -77,8 +77,15 @@ async fn show(client: &AgentClient, id: &str, format: OutputFormat) -> Result<Ex
     print(format, &agent, || text::agent(&agent))
 }
 
-async fn list(client: &AgentClient, format: OutputFormat) -> Result<Exit, CommandError> {
-    let agents = client.all_agents().await?;
+async fn list(
+    client: &AgentClient,
+    deleted: bool,
+    format: OutputFormat,
+) -> Result<Exit, CommandError> {
+    let agents = match deleted {
+        true => client.all_agents_with_deleted().await?,
+        false => client.all_agents().await?,
+    };
     print(format, &agents, || text::agents(&agents))
 }
 

@@ -89,6 +89,7 @@ pub(super) fn agents(agents: &[AgentView]) -> String {
             let why = agent.reason.as_deref().unwrap_or(phase);
             // What the state says already is not said again.
             let why = (why != known.state.as_str()).then(|| why.to_owned());
+            let why = deleted(agent).or(why);
             let now = why.into_iter().chain(agent.operation.as_ref().map(doing));
             let now = now.collect::<Vec<_>>().join(", ");
             [
@@ -99,6 +100,16 @@ pub(super) fn agents(agents: &[AgentView]) -> String {
         })
         .collect();
     table(["AGENT", "STATE", "NOW"], &rows)
+}
+
+/// Of a deleted agent, what is left of it.
+fn deleted(agent: &AgentView) -> Option<String> {
+    agent.deleted_at.as_ref()?;
+    let until = agent.purge_after.as_ref();
+    let until = until.map_or_else(String::new, |after| {
+        format!(" until {}", moment(after.as_str()))
+    });
+    Some(format!("deleted; its volume is kept{until}"))
 }
 
 fn doing(operation: &OperationView) -> String {

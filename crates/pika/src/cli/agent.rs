@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Arg, Args, Subcommand};
 use pika_cloud::IncusGuestRole;
 
-use super::people::{AllowCommand, AuditArguments, OwnerCommand, TokenCommand};
+use super::people::{AllowCommand, AuditArguments, OwnerCommand, StraysArguments, TokenCommand};
 use crate::config;
 
 const SERVER_HEADING: &str = "Server";
@@ -50,7 +50,7 @@ pub(crate) enum AgentCommand {
     /// Show your default agent.
     Me,
     /// List your agents; all agents, for an operator.
-    List,
+    List(ListArguments),
     /// Show an agent.
     Show(AgentArgument),
     /// Bring an agent back by the mildest means that works. Nothing is lost.
@@ -69,6 +69,8 @@ pub(crate) enum AgentCommand {
     Reset(DestructiveArguments),
     /// Remove an agent. Its volume is kept for a while, unless it is purged.
     Delete(DeleteArguments),
+    /// Bring a deleted agent back on its volume, while that is kept.
+    Undelete(UndeleteArguments),
     /// List an agent's backups, or take one.
     Backups(BackupsArguments),
     /// Print the end of the guest's log.
@@ -92,8 +94,8 @@ pub(crate) enum AgentCommand {
     Allow(AllowCommand),
     /// Print who changed what, the newest first. For operators.
     Audit(AuditArguments),
-    /// List what carries the server's label in Incus and belongs to no agent. For operators.
-    Strays,
+    /// List what carries the server's label in Incus and belongs to no agent, or remove it. For operators.
+    Strays(StraysArguments),
 }
 
 #[derive(Debug, Args)]
@@ -101,6 +103,13 @@ pub(crate) struct AgentArgument {
     /// The agent's id; `me` is your default agent
     #[arg(value_name = "AGENT", default_value = "me")]
     pub(crate) agent: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArguments {
+    /// Also those that were deleted and whose volumes are still kept
+    #[arg(long)]
+    pub(crate) deleted: bool,
 }
 
 /// Whether and how long an operation is waited for.
@@ -177,6 +186,15 @@ pub(crate) struct DeleteArguments {
     /// Remove the volume and all backups too, at once and for ever
     #[arg(long)]
     pub(crate) purge: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UndeleteArguments {
+    /// The agent's id, as `pika agent list --deleted` has it
+    #[arg(value_name = "AGENT")]
+    pub(crate) agent: String,
+    #[command(flatten)]
+    pub(crate) wait: WaitOptions,
 }
 
 #[derive(Debug, Args)]

@@ -1,4 +1,4 @@
-//! Grammar of the commands about people: tokens, owners, the allow-list, the audit log.
+//! Grammar of the commands about people and what operators look after: tokens, owners, the allow-list, the audit log, strays.
 
 use clap::{ArgGroup, Args, Subcommand};
 use pika_agent_client::contract::{Role, Scope};
@@ -150,4 +150,29 @@ pub(crate) struct AuditArguments {
     /// Only those before the entry of this id
     #[arg(long, value_name = "ID")]
     pub(crate) before: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StraysArguments {
+    /// Without one, they are listed.
+    #[command(subcommand)]
+    pub(crate) command: Option<StraysCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StraysCommand {
+    /// List them, as of the server's last look.
+    List,
+    /// Remove an instance of them at once. Its volume stays.
+    Remove(RemoveStrayArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RemoveStrayArguments {
+    /// The instance's name
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// Do not ask; needed where there is no terminal
+    #[arg(long)]
+    pub(crate) yes: bool,
 }

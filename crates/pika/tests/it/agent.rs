@@ -26,13 +26,22 @@ impl Stage {
             .await
             .unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let config = config(folder.path(), fake.socket());
-        let server = Server::start(config, StartOptions::default())
-            .await
-            .unwrap();
-        let token = server.first_token().unwrap().reveal().to_owned();
+        let (server, token) = start(folder.path(), fake.socket()).await;
         Stage {
             fake,
+            folder,
+            server,
+            token,
+        }
+    }
+
+    /// The same Incus under a server that lost its database.
+    pub(crate) async fn without_its_database(self) -> Stage {
+        self.server.shut_down().await;
+        let folder = tempfile::tempdir().unwrap();
+        let (server, token) = start(folder.path(), self.fake.socket()).await;
+        Stage {
+            fake: self.fake,
             folder,
             server,
             token,
@@ -53,6 +62,14 @@ impl Stage {
         let world = self.fake.world();
         (world.instance_count(), world.volume_count())
     }
+}
+
+/// A server on a database of its own, and its operator's token.
+async fn start(folder: &Path, socket: &Path) -> (Server, String) {
+    let started = Server::start(config(folder, socket), StartOptions::default()).await;
+    let server = started.unwrap();
+    let token = server.first_token().unwrap().reveal().to_owned();
+    (server, token)
 }
 
 fn config(folder: &Path, socket: &Path) -> Config {
@@ -157,6 +174,42 @@ async fn an_agent_lives_from_the_command_line() {
     );
     assert_eq!(json(&agent(&["list"])), serde_json::json!([]));
     assert_eq!(stage.left(), (0, 0));
+    stage.server.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_agent_is_listed_and_comes_back_on_its_volume() {
+    let stage = Stage::new().await;
+    let shell = stage.shell();
+    let human = |arguments: &[&str]| shell.pika(&[&["agent"], arguments].concat());
+    let agent = |arguments: &[&str]| human(&[&["--output", "json"], arguments].concat());
+    let made = json(&agent(&["ensure"]));
+    let id = made["agent_id"].as_str().unwrap();
+    let still_there = agent(&["undelete", id]);
+    assert_eq!(still_there.code, 6, "{}", still_there.stderr);
+
+    assert_eq!(agent(&["delete", id, "--yes"]).code, 0);
+    assert_eq!(stage.left(), (0, 1));
+    assert_eq!(json(&agent(&["list"])), serde_json::json!([]));
+    let deleted = json(&agent(&["list", "--deleted"]));
+    assert_eq!(deleted[0]["agent_id"], id);
+    let listed = human(&["list", "--deleted"]).stdout;
+    let until = deleted[0]["purge_after"].as_str().unwrap();
+    let until = until[..19].replace('T', " ");
+    assert!(
+        listed.contains(&format!("deleted; its volume is kept until {until}")),
+        "{listed}"
+    );
+
+    let back = json(&agent(&["undelete", id]));
+    assert_eq!(
+        (&back["state"], &back["agent_id"]),
+        (&"ready".into(), &id.into())
+    );
+    assert_eq!(stage.left(), (1, 1));
+    assert_eq!(agent(&["delete", id, "--yes", "--purge"]).code, 0);
+    let nothing_left = agent(&["undelete", id]);
+    assert_eq!(nothing_left.code, 8, "{}", nothing_left.stderr);
     stage.server.shut_down().await;
 }
 

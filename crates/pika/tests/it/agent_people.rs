@@ -1,11 +1,15 @@
 //! Tokens, owners, the allow-list, the audit log and strays as a shell sees them, against a real server.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::agent::{Stage, json};
 use crate::shell::{Ended, Shell};
+
+/// How long a server's first look may take.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// Somebody else's way to the server of a stage.
 fn shell_of<'a>(stage: &'a Stage, token: &str) -> Shell<'a> {
@@ -250,6 +254,49 @@ async fn an_operator_says_who_may_and_reads_who_did_what() {
     let human = agent(&operator, &["audit", "-n", "2"]).stdout;
     assert!(human.starts_with("ID "), "{human}");
     assert!(human.contains("  disallowed  npub1carol\n"), "{human}");
+    stage.server.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_removes_a_stray_instance_and_its_volume_stays() {
+    let stage = Stage::new().await;
+    let lost = data(&stage.shell(), &["ensure"]);
+    let name = lost["vm_id"].as_str().unwrap();
+    let stage = stage.without_its_database().await;
+    let operator = stage.shell();
+    let until = Instant::now() + LIMIT;
+    // The server's first look finds them.
+    let found = loop {
+        let found = data(&operator, &["strays"]);
+        if found != json!([]) {
+            break found;
+        }
+        assert!(Instant::now() < until, "no strays");
+    };
+    assert_eq!(found, data(&operator, &["strays", "list"]));
+    let kinds: Vec<&Value> = found
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["kind"])
+        .collect();
+    assert_eq!(kinds, ["instance", "volume"]);
+
+    let unsure = agent(&operator, &["strays", "remove", name]);
+    refused(&unsure, 2, "its volume stays");
+    assert_eq!(stage.fake.world().instance_count(), 1);
+    let removed = agent(&operator, &["strays", "remove", name, "--yes"]);
+    assert_eq!(
+        (removed.code, removed.stdout, removed.stderr),
+        (0, String::new(), format!("{name} is gone\n"))
+    );
+    assert_eq!(stage.fake.world().instance_count(), 0);
+    assert_eq!(stage.fake.world().volume_count(), 1);
+    refused(
+        &agent(&operator, &["strays", "remove", name, "--yes"]),
+        8,
+        "not_found",
+    );
     stage.server.shut_down().await;
 }
 

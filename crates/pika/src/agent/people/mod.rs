@@ -10,10 +10,11 @@ use pika_agent_client::contract::{
 };
 use pika_agent_client::{AgentClient, ClientError, Page};
 
+use super::ask::confirm;
 use super::print;
 use crate::cli::{
     AddOwnerArguments, AllowCommand, AuditArguments, OutputFormat, OwnerCommand, QuotaOptions,
-    SetOwnerArguments,
+    RemoveStrayArguments, SetOwnerArguments, StraysArguments, StraysCommand,
 };
 use crate::exit::{CommandError, Exit};
 use crate::output;
@@ -174,10 +175,23 @@ pub(super) async fn audit(
 
 pub(super) async fn strays(
     client: &AgentClient,
+    arguments: StraysArguments,
     format: OutputFormat,
 ) -> Result<Exit, CommandError> {
-    let strays = client.strays().await?.strays;
-    print(format, &strays, || text::strays(&strays))
+    match arguments.command {
+        None | Some(StraysCommand::List) => {
+            let strays = client.strays().await?.strays;
+            print(format, &strays, || text::strays(&strays))
+        }
+        Some(StraysCommand::Remove(RemoveStrayArguments { name, yes })) => {
+            let shown = output::line(&name);
+            let loss = format!("instance {shown} goes with its root, at once; its volume stays");
+            confirm(&loss, yes)?;
+            client.remove_stray(&name).await?;
+            output::say(&format!("{shown} is gone"));
+            Ok(Exit::Done)
+        }
+    }
 }
 
 fn is_of(error: &ClientError, code: ErrorCode) -> bool {
