@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::metrics::Metrics;
 use crate::reconcile::Strays;
+use crate::uses::Uses;
 use crate::work::WorkHook;
 
 /// The server's parts.
@@ -26,6 +27,8 @@ pub(crate) struct App {
     pub(crate) signals: Signals,
     /// What is counted and timed.
     pub(crate) metrics: Metrics,
+    /// Uses of tokens that are not written down yet.
+    pub(crate) uses: Uses,
     /// What the last look found that belongs to nobody.
     pub(crate) strays: Strays,
     /// Told before and after each step; tests stop the server there.

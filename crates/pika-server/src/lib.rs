@@ -24,6 +24,7 @@ mod reconcile;
 mod secret;
 mod server;
 mod trouble;
+mod uses;
 mod work;
 
 pub use check::check;

@@ -23,7 +23,7 @@ use crate::fleet::Fleet;
 use crate::metrics::Metrics;
 use crate::secret::{NoRandomness, Secret, new_id};
 use crate::work::WorkHook;
-use crate::{http, reconcile, work};
+use crate::{http, reconcile, uses, work};
 
 /// The owner that the first token belongs to.
 pub const FIRST_OWNER: &str = "operator";
@@ -120,6 +120,7 @@ impl Server {
             signals: Signals::default(),
             metrics: Metrics::default(),
             strays: reconcile::Strays::default(),
+            uses: uses::Uses::default(),
             hook: options.hook,
             ending: CancellationToken::new(),
             sockets: TaskTracker::new(),
@@ -133,6 +134,7 @@ impl Server {
             ),
             ("work", tokio::spawn(work::run(Arc::clone(&app)))),
             ("reconcile", tokio::spawn(reconcile::run(Arc::clone(&app)))),
+            ("uses of tokens", tokio::spawn(uses::run(Arc::clone(&app)))),
         ];
         if let Some((listener, _)) = metrics_listener {
             let router = http::router_of_metrics(&app);
@@ -191,6 +193,7 @@ impl Server {
         self.app.sockets.close();
         let last = async {
             self.app.sockets.wait().await;
+            uses::write(&self.app).await;
             self.app.store.close().await;
         };
         if tokio::time::timeout_at(until, last).await.is_err() {

@@ -2,6 +2,8 @@
 //!
 //! Owns when a token counts. How a secret looks and is hashed is the caller's.
 
+use std::collections::BTreeMap;
+
 use pika_managed_agent_contract::Scope;
 use sqlx::any::AnyRow;
 
@@ -66,6 +68,15 @@ pub struct Presented {
 /// Uses within this time after the last one that was written down are not written down.
 const LAST_USED_STEP: Millis = 60_000;
 
+impl TokenInfo {
+    /// Whether a use at this time is worth writing down.
+    #[must_use]
+    pub fn use_is_due(&self, now: Millis) -> bool {
+        self.last_used_at
+            .is_none_or(|used| used.saturating_add(LAST_USED_STEP) <= now)
+    }
+}
+
 const TOKEN: &str = "SELECT id, owner_id, scope, label, created_at, expires_at, revoked_at, last_used_at FROM tokens";
 
 impl Store {
@@ -109,39 +120,53 @@ impl Store {
         now: Millis,
         secret_hash: &str,
     ) -> Result<Option<Presented>, StoreError> {
-        let row = sqlx::query(sqlx::AssertSqlSafe(format!(
-            "{TOKEN} WHERE secret_hash = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)"
-        )))
+        let row = sqlx::query(
+            "SELECT t.id AS token_id, t.scope, t.label, t.created_at AS made_at, t.expires_at, t.revoked_at, \
+             t.last_used_at, o.id, o.name, o.role, o.agents_max, o.vcpu_max, o.memory_mib_max, o.disk_gib_max, \
+             o.backups_max, o.created_at, a.added_at FROM tokens t JOIN owners o ON o.id = t.owner_id \
+             LEFT JOIN allow_list a ON a.owner_id = t.owner_id WHERE t.secret_hash = $1 AND t.revoked_at IS NULL \
+             AND (t.expires_at IS NULL OR t.expires_at > $2)",
+        )
         .bind(secret_hash.to_owned())
         .bind(now)
         .fetch_optional(self.reads())
         .await
         .saying("look a token up")?;
-        let Some(token) = row.as_ref().map(info).transpose()? else {
-            return Ok(None);
+        let Some(row) = row else { return Ok(None) };
+        let owner = read(&row)?;
+        let token = TokenInfo {
+            id: get(&row, "token_id")?,
+            owner_id: owner.id.clone(),
+            scope: word(&row, "scope")?,
+            label: get(&row, "label")?,
+            created_at: get(&row, "made_at")?,
+            expires_at: get(&row, "expires_at")?,
+            revoked_at: get(&row, "revoked_at")?,
+            last_used_at: get(&row, "last_used_at")?,
         };
-        if token
-            .last_used_at
-            .is_none_or(|used| used + LAST_USED_STEP <= now)
-        {
-            self.note_use(now, &token.id).await?;
-        }
-        let (owner, allowed) = self.owner_with_permission(&token.owner_id).await?;
+        let allowed: Option<Millis> = get(&row, "added_at")?;
         Ok(Some(Presented {
             token,
             owner,
-            allowed,
+            allowed: allowed.is_some(),
         }))
     }
 
-    async fn note_use(&self, now: Millis, token_id: &str) -> Result<(), StoreError> {
+    /// Writes down when tokens were last used, by their ids; an earlier time than what is there changes nothing.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn note_token_uses(&self, uses: &BTreeMap<String, Millis>) -> Result<(), StoreError> {
         let mut transaction = self.write().await?;
-        sqlx::query("UPDATE tokens SET last_used_at = $2 WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $2)")
-            .bind(token_id.to_owned())
-            .bind(now)
-            .execute(&mut *transaction)
-            .await
-            .saying("note a token's use")?;
+        // In the order of ids, so that two servers that write the same ones don't wait for each other for ever.
+        for (token_id, at) in uses {
+            sqlx::query("UPDATE tokens SET last_used_at = $2 WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $2)")
+                .bind(token_id.clone())
+                .bind(*at)
+                .execute(&mut *transaction)
+                .await
+                .saying("note a token's use")?;
+        }
         transaction.commit().await.saying("commit")
     }
 

@@ -6,7 +6,7 @@
 use pika_managed_agent_contract::AgentState;
 
 use crate::error::{Saying as _, StoreError};
-use crate::model::{AGENT_COLUMNS, Agent, Millis, Sizes, agent};
+use crate::model::{AGENT_COLUMNS, Agent, Sizes, agent};
 use crate::open::Store;
 use crate::owners::usage;
 use crate::row::word;
@@ -141,22 +141,5 @@ impl Store {
             })
         };
         rows.iter().map(in_state).collect()
-    }
-
-    /// Deleted agents whose volume may be taken away now, at most `limit`.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn agents_to_purge(&self, now: Millis, limit: i64) -> Result<Vec<Agent>, StoreError> {
-        let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
-            "SELECT {AGENT_COLUMNS} FROM agents WHERE purged_at IS NULL AND deleted_at IS NOT NULL AND purge_after <= $1 \
-             ORDER BY purge_after, id LIMIT $2"
-        )))
-        .bind(now)
-        .bind(limit)
-        .fetch_all(self.reads())
-        .await
-        .saying("list what is to be purged")?;
-        rows.iter().map(agent).collect()
     }
 }

@@ -131,6 +131,9 @@ pub struct Operation {
 pub(crate) const OPERATION_COLUMNS: &str = "id, agent_id, owner_id, kind, arguments, state, step, notes, cancel_requested, \
      error, worker, lease_until, fence, requested_by, created_at, started_at, deadline_at, finished_at";
 
+/// Operations that are not over, in the very words of the index `operations_open`: SQLite takes no others for the same.
+pub(crate) const OPEN: &str = "state IN ('pending', 'running')";
+
 pub(crate) fn agent(row: &AnyRow) -> Result<Agent, StoreError> {
     let target: String = get(row, "target")?;
     Ok(Agent {

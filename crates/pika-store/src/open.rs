@@ -115,6 +115,8 @@ impl Store {
             AnyPoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(ACQUIRE_LIMIT)
+                // A file has no connection that can be lost meanwhile; asking would double what each statement takes.
+                .test_before_acquire(false)
                 .after_connect(|connection, _| {
                     Box::pin(async move {
                         for pragma in [

@@ -5,10 +5,18 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Saying as _, StoreError};
-use crate::model::{Millis, OPERATION_COLUMNS, Operation, operation};
+use crate::model::{Millis, OPEN, OPERATION_COLUMNS, Operation, operation};
 use crate::open::Store;
 use crate::row::get;
 use crate::steps::StepRecord;
+
+/// All operations that are not over.
+pub(crate) fn all_open() -> String {
+    format!(
+        "SELECT {OPERATION_COLUMNS} FROM operations WHERE {OPEN} \
+         ORDER BY CASE state WHEN 'running' THEN 1 ELSE 0 END, position DESC"
+    )
+}
 
 impl Store {
     /// An operation; with `owner_id` only of that owner's agents.
@@ -62,7 +70,7 @@ impl Store {
     /// When the database fails.
     pub async fn open_operation(&self, agent_id: &str) -> Result<Option<Operation>, StoreError> {
         let row = sqlx::query(sqlx::AssertSqlSafe(format!(
-            "SELECT {OPERATION_COLUMNS} FROM operations WHERE agent_id = $1 AND state IN ('running', 'pending') \
+            "SELECT {OPERATION_COLUMNS} FROM operations WHERE agent_id = $1 AND {OPEN} \
              ORDER BY CASE state WHEN 'running' THEN 0 ELSE 1 END, position LIMIT 1"
         )))
         .bind(agent_id.to_owned())
@@ -77,13 +85,10 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn open_operations(&self) -> Result<BTreeMap<String, Operation>, StoreError> {
-        let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
-            "SELECT {OPERATION_COLUMNS} FROM operations WHERE state IN ('running', 'pending') \
-             ORDER BY CASE state WHEN 'running' THEN 1 ELSE 0 END, position DESC"
-        )))
-        .fetch_all(self.reads())
-        .await
-        .saying("list what is under way")?;
+        let rows = sqlx::query(sqlx::AssertSqlSafe(all_open()))
+            .fetch_all(self.reads())
+            .await
+            .saying("list what is under way")?;
         // What comes later in the list stands in the map: the running one, else the oldest.
         let each = rows.iter().map(|row| {
             let found = operation(row)?;

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::error::{Saying as _, StoreError};
 use crate::events::emit;
 use crate::model::{
-    AGENT_COLUMNS, Agent, Millis, OPERATION_COLUMNS, Operation, agent as agent_of,
+    AGENT_COLUMNS, Agent, Millis, OPEN, OPERATION_COLUMNS, Operation, agent as agent_of,
     operation as operation_of,
 };
 use crate::open::Store;
@@ -60,17 +60,11 @@ impl Store {
         lease_until: Millis,
     ) -> Result<Option<Claimed>, StoreError> {
         let mut transaction = self.write().await?;
-        let candidate = sqlx::query(sqlx::AssertSqlSafe(format!(
-            "SELECT o.id FROM operations o WHERE (o.state = 'running' AND o.lease_until <= $1) \
-             OR (o.state = 'pending' AND o.not_before <= $1 AND NOT EXISTS (SELECT 1 FROM operations e \
-             WHERE e.agent_id = o.agent_id AND e.state IN ('running', 'pending') AND e.position < o.position)) \
-             ORDER BY o.position LIMIT 1{}",
-            self.for_update_skipping()
-        )))
-        .bind(now)
-        .fetch_optional(&mut *transaction)
-        .await
-        .saying("look for work")?;
+        let candidate = sqlx::query(sqlx::AssertSqlSafe(self.next_in_line()))
+            .bind(now)
+            .fetch_optional(&mut *transaction)
+            .await
+            .saying("look for work")?;
         let Some(row) = candidate else {
             return Ok(None);
         };
@@ -119,6 +113,17 @@ impl Store {
             agent,
             grip,
         }))
+    }
+
+    /// The operation that comes next at the time `$1`. Those that are over are not read, however many there are.
+    fn next_in_line(&self) -> String {
+        format!(
+            "SELECT o.id FROM operations o WHERE o.{OPEN} AND ((o.state = 'running' AND o.lease_until <= $1) \
+             OR (o.state = 'pending' AND o.not_before <= $1 AND NOT EXISTS (SELECT 1 FROM operations e \
+             WHERE e.agent_id = o.agent_id AND e.{OPEN} AND e.position < o.position))) \
+             ORDER BY o.position LIMIT 1{}",
+            self.for_update_skipping()
+        )
     }
 
     /// Holds an operation for longer.
@@ -214,4 +219,37 @@ pub(crate) fn held(row: Option<&sqlx::any::AnyRow>) -> Result<StillHeld, StoreEr
             cancel_requested: get::<i64>(row, "cancel_requested")? == 1,
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::Row as _;
+
+    use crate::open::Store;
+    use crate::operations::all_open;
+
+    /// How SQLite goes about a query.
+    async fn plan(store: &Store, query: &str) -> String {
+        let rows = sqlx::query(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {query}")))
+            .bind(0_i64)
+            .fetch_all(store.reads())
+            .await
+            .unwrap();
+        let lines: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+        lines.join("\n")
+    }
+
+    #[tokio::test]
+    async fn what_is_over_is_not_read_to_find_what_is_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pika.db");
+        let store = Store::open(&format!("sqlite:{}", file.display())).await;
+        let store = store.unwrap();
+        for query in [store.next_in_line(), all_open()] {
+            let plan = plan(&store, &query).await;
+            let first = plan.lines().next().unwrap();
+            assert!(first.contains("USING INDEX operations_open"), "{plan}");
+        }
+        store.close().await;
+    }
 }

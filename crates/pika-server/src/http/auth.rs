@@ -81,7 +81,7 @@ pub(super) async fn authenticate(app: &App, asked: &Asked) -> Result<Caller, Api
             .map_err(|_| unauthorized("the Authorization header is no text"))?;
         return match text.split_once(' ') {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
-                bearer(&app.store, now, token.trim()).await
+                bearer(app, token.trim()).await
             }
             Some((scheme, event)) if scheme.eq_ignore_ascii_case(nostr::SCHEME) => {
                 signed(app, event.trim(), asked).await
@@ -155,8 +155,8 @@ async fn signed(app: &App, event: &str, asked: &Asked) -> Result<Caller, ApiErro
     })
 }
 
-async fn bearer(store: &Store, now: pika_store::Millis, token: &str) -> Result<Caller, ApiError> {
-    let presented = present(store, now, token).await?;
+async fn bearer(app: &App, token: &str) -> Result<Caller, ApiError> {
+    let presented = present(app, token).await?;
     let scope = at_most(presented.owner.role, presented.token.scope);
     Ok(Caller {
         owner: presented.owner,
@@ -167,14 +167,14 @@ async fn bearer(store: &Store, now: pika_store::Millis, token: &str) -> Result<C
 }
 
 /// Whose a token is, if it counts now.
-pub(super) async fn present(
-    store: &Store,
-    now: pika_store::Millis,
-    token: &str,
-) -> Result<Presented, ApiError> {
+pub(super) async fn present(app: &App, token: &str) -> Result<Presented, ApiError> {
     let unknown = || unauthorized("the token is not known, expired or revoked");
     let hash = hash_presented(token).ok_or_else(unknown)?;
-    store.present_token(now, &hash).await?.ok_or_else(unknown)
+    let now = app.clock.now();
+    let presented = app.store.present_token(now, &hash).await?;
+    let presented = presented.ok_or_else(unknown)?;
+    app.uses.keep(&presented.token, now);
+    Ok(presented)
 }
 
 /// A tenant's credential never has operator scope, whatever its row says.

@@ -23,6 +23,21 @@ fn expected(needs: Option<&str>, role: &str) -> &'static [u16] {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tokens_use_is_written_down_at_the_servers_end_at_the_latest() {
+    let stage = Stage::new().await;
+    let running = stage.server().await;
+    let alice = running.tenant("alice", "write").await;
+    assert_eq!(alice.get("/v1/owner").await.0, StatusCode::OK);
+    running.server.shut_down().await;
+    let running = stage.server().await;
+    let (status, list) = alice.on(&running.server).get("/v1/tokens").await;
+    assert_eq!(status, StatusCode::OK, "{list}");
+    let used = &list["tokens"][0]["last_used_at"];
+    assert!(used.is_string(), "{list}");
+    running.server.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_route_answers_every_role_as_its_row_says() {
     let stage = Stage::new().await;
     let running = stage.server().await;

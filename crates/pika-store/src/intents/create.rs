@@ -8,7 +8,7 @@ use super::request::{insert_operation, read_agent, read_operation};
 use super::{Created, IdempotencyKey, NewAgent, NewOperation, Shortage};
 use crate::error::{Saying as _, StoreError};
 use crate::events::emit;
-use crate::model::{AGENT_COLUMNS, Agent, Millis, Sizes, agent as agent_of};
+use crate::model::{AGENT_COLUMNS, Agent, Millis, OPEN, Sizes, agent as agent_of};
 use crate::open::Store;
 use crate::owners::{Quotas, USAGE, read_quotas, usage};
 use crate::row::text;
@@ -159,10 +159,10 @@ async fn read_open(
     transaction: &mut Transaction<'static, Any>,
     agent_id: &str,
 ) -> Result<Option<crate::Operation>, StoreError> {
-    let row = sqlx::query(
-        "SELECT id FROM operations WHERE agent_id = $1 AND state IN ('running', 'pending') \
+    let row = sqlx::query(sqlx::AssertSqlSafe(format!(
+        "SELECT id FROM operations WHERE agent_id = $1 AND {OPEN} \
          ORDER BY CASE state WHEN 'running' THEN 0 ELSE 1 END, position LIMIT 1",
-    )
+    )))
     .bind(agent_id.to_owned())
     .fetch_optional(&mut **transaction)
     .await

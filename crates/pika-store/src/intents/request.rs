@@ -9,7 +9,7 @@ use super::{NewOperation, OperationRequest, Requested, Shortage, undelete};
 use crate::error::{Saying as _, StoreError};
 use crate::events::{emit, next_number};
 use crate::model::{
-    AGENT_COLUMNS, Agent, Millis, OPERATION_COLUMNS, Operation, Target, agent as agent_of,
+    AGENT_COLUMNS, Agent, Millis, OPEN, OPERATION_COLUMNS, Operation, Target, agent as agent_of,
     operation as operation_of, target_word,
 };
 use crate::open::Store;
@@ -376,7 +376,7 @@ async fn open_of(
     agent_id: &str,
 ) -> Result<Vec<Operation>, StoreError> {
     let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
-        "SELECT {OPERATION_COLUMNS} FROM operations WHERE agent_id = $1 AND state IN ('running', 'pending') \
+        "SELECT {OPERATION_COLUMNS} FROM operations WHERE agent_id = $1 AND {OPEN} \
          ORDER BY position"
     )))
     .bind(agent_id.to_owned())

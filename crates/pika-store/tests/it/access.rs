@@ -1,6 +1,8 @@
 //! Owners and credentials: what counts, until when, and what the audit log says of it.
 
 use pika_managed_agent_contract::{Role, Scope};
+use std::collections::BTreeMap;
+
 use pika_store::{AllowEntry, NewSession, NewToken, Owner, Presented, Quotas, Store};
 use sqlx::{Connection as _, Row as _};
 
@@ -165,11 +167,19 @@ async fn a_tokens_use_is_noted_to_the_minute(place: Place) {
     store.add_token("boss", &token).await.unwrap();
     let mut last_used = Vec::new();
     for now in [1_000, 60_999, 61_000, 30_000, 200_000] {
-        present(&store, now, &token).await.unwrap();
+        let presented = present(&store, now, &token).await.unwrap();
+        if presented.token.use_is_due(now) {
+            let uses = BTreeMap::from([("t1".to_owned(), now), ("none".to_owned(), now)]);
+            store.note_token_uses(&uses).await.unwrap();
+        }
         last_used.push(store.tokens("o1", None, 1).await.unwrap()[0].last_used_at);
     }
     let expected = [1_000, 1_000, 61_000, 61_000, 200_000];
     assert_eq!(last_used, expected.map(Some));
+    let earlier = BTreeMap::from([("t1".to_owned(), 1)]);
+    store.note_token_uses(&earlier).await.unwrap();
+    let after = store.tokens("o1", None, 1).await.unwrap();
+    assert_eq!(after[0].last_used_at, Some(200_000));
 }
 
 async fn nobody_revokes_anothers_token(place: Place) {

@@ -336,7 +336,6 @@ impl Side {
             told(store.events_after(EventScope::All, limit, limit).await),
             told(store.newest_event_id().await),
             told(store.has_operator_token(self.now).await),
-            told(store.agents_to_purge(self.now, limit).await),
         ];
         for name in NAMES {
             let filter = AgentFilter {

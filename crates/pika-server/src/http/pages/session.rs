@@ -77,7 +77,7 @@ pub(super) async fn sign_in(
 ) -> Result<Response, ApiError> {
     let app = &shared.app;
     let next = safe(form.text("next"));
-    let presented = match present(&app.store, app.clock.now(), form.text("token")).await {
+    let presented = match present(app, form.text("token")).await {
         Ok(presented) => presented,
         Err(error) if error.code == ErrorCode::Unauthorized => {
             app.metrics.auth_failed("bearer");
