@@ -50,8 +50,8 @@ pub use request::{Detail, Filter, InvalidInput};
 pub use transport::{ConfigError, HttpsConfig, ServerTrust};
 pub use types::{
     Alias, Certificate, CertificateRequest, Config, Devices, ETag, Event, EventKind, Image,
-    Instance, InstanceKind, InstanceState, InstanceStatus, Network, NetworkLease, Operation,
-    OperationId, OperationStatus, Pool, PoolResources, Profile, Project, Server, Snapshot,
-    SnapshotExpiry, StateAction, StateChange, Tagged, TrustToken, Volume, VolumeContent,
+    Instance, InstanceKind, InstanceOutline, InstanceState, InstanceStatus, Network, NetworkLease,
+    Operation, OperationId, OperationStatus, Pool, PoolResources, Profile, Project, Server,
+    Snapshot, SnapshotExpiry, StateAction, StateChange, Tagged, TrustToken, Volume, VolumeContent,
     VolumeCopy, VolumeSnapshot, VolumeState, Warning,
 };

@@ -9,7 +9,7 @@ use pika_cloud::labels::{
     LABEL_GENERATION, LABEL_GUEST_ROLE, LABEL_KIND, LABEL_OWNER, LABEL_PREFIX, LABEL_RUNTIME_ID,
     is_ours,
 };
-use pika_incus::{Filter, Instance, InstanceStatus, Operation};
+use pika_incus::{Filter, InstanceOutline, InstanceStatus, Operation};
 use serde::Serialize;
 
 use crate::id::RuntimeId;
@@ -67,7 +67,7 @@ impl OwnedInstance {
             .find(|device| device.source == volume)
     }
 
-    fn of(instance: Instance, debris: bool) -> Self {
+    fn of(instance: &InstanceOutline) -> Self {
         let get = |key: &str| instance.config.get(key).cloned();
         let of_spec = |(key, value): (&String, &String)| {
             let key = key.strip_prefix(LABEL_PREFIX)?;
@@ -90,8 +90,8 @@ impl OwnedInstance {
             guest_role: get(LABEL_GUEST_ROLE),
             image_fingerprint: get("volatile.base_image"),
             labels: instance.config.iter().filter_map(of_spec).collect(),
-            volume_devices: volume_devices(&instance),
-            debris,
+            volume_devices: volume_devices(instance),
+            debris: looks_like_debris(instance),
         }
     }
 }
@@ -112,24 +112,28 @@ impl Runtimes {
         // Incus takes a value for a pattern and ignores its case; what is ours is told below.
         let owner = &self.config().owner;
         let ours = format!("config.{LABEL_OWNER} eq {owner} and config.{LABEL_KIND} eq {kind}");
-        let mut instances = client
-            .instances(&Filter::matching(ours))
-            .await
-            .map_err(failed)?;
-        instances.retain(|instance| {
+        let is_one = |instance: &InstanceOutline| {
             is_ours(&instance.config, &instance.name, owner)
                 && instance.config.get(LABEL_KIND).map(String::as_str) == Some(kind.as_str())
-        });
-        instances.sort_by(|one, other| one.name.cmp(&other.name));
-        let operations = match instances.iter().any(looks_like_debris) {
-            true => client.operations().await.map_err(failed)?,
-            false => Vec::new(),
         };
-        let seen = instances.into_iter().map(|instance| {
-            let debris = looks_like_debris(&instance) && !is_busy(&instance, &operations);
-            OwnedInstance::of(instance, debris)
-        });
-        Ok(seen.collect())
+        let mut seen = Vec::new();
+        let keep = |instance: InstanceOutline| {
+            if is_one(&instance) {
+                seen.push(OwnedInstance::of(&instance));
+            }
+        };
+        client
+            .each_instance(&Filter::matching(ours), keep)
+            .await
+            .map_err(failed)?;
+        seen.sort_by(|one, other| one.id.instance_name().cmp(other.id.instance_name()));
+        if seen.iter().any(|instance| instance.debris) {
+            let operations = client.operations().await.map_err(failed)?;
+            for instance in &mut seen {
+                instance.debris &= !is_busy(instance.id.instance_name(), &operations);
+            }
+        }
+        Ok(seen)
     }
 }
 
@@ -138,15 +142,15 @@ pub(crate) fn generation_of(config: &BTreeMap<String, String>) -> Option<u64> {
     config.get(LABEL_GENERATION)?.parse().ok()
 }
 
-fn looks_like_debris(instance: &Instance) -> bool {
+fn looks_like_debris(instance: &InstanceOutline) -> bool {
     instance.never_started() && matches!(power_of(instance.status), Power::Stopped | Power::Error)
 }
 
-fn is_busy(instance: &Instance, operations: &[Operation]) -> bool {
-    !busy_with(&instance.name, operations).is_empty()
+fn is_busy(name: &str, operations: &[Operation]) -> bool {
+    !busy_with(name, operations).is_empty()
 }
 
-fn volume_devices(instance: &Instance) -> Vec<VolumeDevice> {
+fn volume_devices(instance: &InstanceOutline) -> Vec<VolumeDevice> {
     let of_volume = |(name, device): (&String, &BTreeMap<String, String>)| {
         let get = |key: &str| device.get(key).cloned();
         let is_disk = device.get("type").is_some_and(|kind| kind == "disk");

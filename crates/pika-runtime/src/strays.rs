@@ -77,16 +77,25 @@ impl Runtimes {
     ) -> Result<Inventory, StraysError> {
         let seen = self.observe_all(project, kind).await;
         let instances = seen.map_err(StraysError::Instances)?;
-        let mut volumes = Vec::new();
-        for pool in self
-            .pool_names(project)
-            .await
-            .map_err(StraysError::Volumes)?
-        {
-            let listed = self.owned_volumes(project, &pool, kind).await;
-            volumes.extend(listed.map_err(StraysError::Volumes)?);
-        }
+        let listed = self.all_owned_volumes(project, kind).await;
+        let volumes = listed.map_err(StraysError::Volumes)?;
         Ok(Inventory { instances, volumes })
+    }
+
+    /// Lists the volumes of ours for one purpose, by pool and name. One request for the pools and one for each pool.
+    ///
+    /// # Errors
+    /// As [`Runtimes::owned_volumes`].
+    pub async fn all_owned_volumes(
+        &self,
+        project: &str,
+        kind: OwnedKind,
+    ) -> Result<Vec<OwnedVolume>, VolumeError> {
+        let mut volumes = Vec::new();
+        for pool in self.pool_names(project).await? {
+            volumes.extend(self.owned_volumes(project, &pool, kind).await?);
+        }
+        Ok(volumes)
     }
 
     /// Of an inventory, what belongs to no runtime that is among the known ones.
@@ -157,17 +166,28 @@ impl Inventory {
     /// What of it belongs to no runtime that is among the known ones.
     #[must_use]
     pub fn strays(&self, known: &BTreeSet<String>, now: Timestamp) -> Strays {
-        let instances = self
-            .instances
-            .iter()
+        Strays::among(&self.instances, &self.volumes, known, now)
+    }
+}
+
+impl Strays {
+    /// What of these belongs to no runtime that is among the known ones.
+    #[must_use]
+    pub fn among<'a>(
+        instances: impl IntoIterator<Item = &'a OwnedInstance>,
+        volumes: impl IntoIterator<Item = &'a OwnedVolume>,
+        known: &BTreeSet<String>,
+        now: Timestamp,
+    ) -> Strays {
+        let instances = instances
+            .into_iter()
             .filter(|instance| !known.contains(instance.id.runtime_id()))
             .map(|instance| StrayInstance {
                 age: age(instance.created_at.as_deref(), now),
                 instance: instance.clone(),
             });
-        let volumes = self
-            .volumes
-            .iter()
+        let volumes = volumes
+            .into_iter()
             .filter(|volume| !known.contains(&volume.runtime_id))
             .map(|volume| StrayVolume {
                 age: age(volume.created_at.as_deref(), now),

@@ -1,5 +1,6 @@
 //! Calls on instances: `/1.0/instances`.
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{Client, OperationHandle, built};
@@ -10,9 +11,22 @@ use crate::types::{ETag, Instance, InstanceState, Snapshot, StateChange, Tagged}
 impl Client {
     /// Lists instances: `GET /1.0/instances`.
     pub async fn instances(&self, filter: &Filter) -> Result<Vec<Instance>, Error> {
-        let listed: Tagged<Option<Vec<Instance>>> =
-            self.fetch(instances::list(self.project(), filter)).await?;
-        Ok(listed.value.unwrap_or_default())
+        let mut listed = Vec::new();
+        self.each_instance(filter, |instance| listed.push(instance))
+            .await?;
+        Ok(listed)
+    }
+
+    /// Lists instances, `GET /1.0/instances`, and gives one after the other as they arrive, decoded as what the caller needs
+    /// of them ([`Instance`], [`crate::InstanceOutline`]): a list of thousands takes no more memory than what is kept of it.
+    /// What was given counts only once the call has succeeded.
+    pub async fn each_instance<T: DeserializeOwned>(
+        &self,
+        filter: &Filter,
+        each: impl FnMut(T),
+    ) -> Result<(), Error> {
+        self.fetch_each(instances::list(self.project(), filter), each)
+            .await
     }
 
     /// Reads an instance: `GET /1.0/instances/{name}`.

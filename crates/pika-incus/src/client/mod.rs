@@ -1,12 +1,14 @@
 //! The client: which server, which project, and how one call is made and its answer read.
 //!
-//! Owns: [`Client`], the envelope of Incus's answers, the bounds on reading them, the time limit of one call.
-//! The calls themselves are in the submodules, one for each noun. Never: retries.
+//! Owns: [`Client`], the time limit of one call. Answers are read in `answer`; the calls themselves are in the other
+//! submodules, one for each noun. Never: retries.
 
+mod answer;
 mod certificates;
 mod files;
 mod images;
 mod instances;
+mod lists;
 mod networks;
 mod operations;
 mod profiles;
@@ -19,11 +21,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http::header::{ETAG, HOST, HeaderValue};
-use http::{HeaderMap, Method, Response, StatusCode};
-use http_body_util::BodyExt;
-use serde::Deserialize;
+use http::Method;
+use http::header::{HOST, HeaderValue};
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorCause};
@@ -31,13 +30,15 @@ use crate::request::{ApiRequest, InvalidInput};
 use crate::transport::{
     Body, ConfigError, HttpsConfig, Transport, TransportError, dial_tls, dial_unix, full,
 };
-use crate::types::{ETag, Tagged};
+use crate::types::Tagged;
+
+use answer::{Answer, Reply};
 
 pub use files::{FileContent, FileFacts, FileKind, FileStream};
 pub use images::ImageRoot;
 pub use operations::OperationHandle;
 
-/// Largest JSON answer that is read, in bytes. A listing of some ten thousand instances fits.
+/// Largest JSON answer that is read, in bytes; of a list that is read item by item, the largest item.
 pub const RESPONSE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Time limits of calls.
@@ -176,10 +177,7 @@ impl Client {
         };
         match limit {
             None => whole.await,
-            Some(limit) => match tokio::time::timeout(limit, whole).await {
-                Ok(result) => result,
-                Err(_) => Err(call.timed_out("waiting for the answer", limit)),
-            },
+            Some(limit) => call.within(limit, whole).await,
         }
     }
 
@@ -204,6 +202,21 @@ impl Client {
         self.call(request, None, Some(self.timeouts.call))
             .await?
             .value()
+    }
+
+    /// A call whose answer carries a list, of which each item is given as it arrives. What was given counts only once the
+    /// call has succeeded.
+    async fn fetch_each<T: DeserializeOwned>(
+        &self,
+        request: ApiRequest,
+        each: impl FnMut(T),
+    ) -> Result<(), Error> {
+        let call = CallName::of(&request);
+        let whole = async {
+            let answer = self.send(request, None, None).await?;
+            answer.into_items(each).await
+        };
+        call.within(self.timeouts.call, whole).await
     }
 
     /// A call whose answer carries nothing of interest.
@@ -257,6 +270,18 @@ impl CallName {
         self.error(ErrorCause::Input(input))
     }
 
+    /// What comes of a call, within `limit` in all.
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        whole: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        match tokio::time::timeout(limit, whole).await {
+            Ok(result) => result,
+            Err(_) => Err(self.timed_out("waiting for the answer", limit)),
+        }
+    }
+
     pub(crate) fn timed_out(&self, during: &'static str, after: Duration) -> Error {
         self.error(ErrorCause::TimedOut { during, after })
     }
@@ -268,6 +293,10 @@ impl CallName {
         })
     }
 
+    fn too_large(&self, limit_bytes: u64) -> Error {
+        self.error(ErrorCause::TooLarge { limit_bytes })
+    }
+
     pub(crate) fn protocol(
         &self,
         what: impl Into<String>,
@@ -276,154 +305,6 @@ impl CallName {
         self.error(ErrorCause::Protocol {
             what: what.into(),
             source,
-        })
-    }
-}
-
-/// An answer whose head is there and whose body is still to come.
-pub(crate) struct Answer {
-    call: CallName,
-    response: Response<Body>,
-}
-
-impl Answer {
-    fn status(&self) -> StatusCode {
-        self.response.status()
-    }
-
-    fn headers(&self) -> &HeaderMap {
-        self.response.headers()
-    }
-
-    /// The answer if its status says success, else the server's error.
-    async fn accepted(self) -> Result<Self, Error> {
-        if self.status().is_success() {
-            Ok(self)
-        } else {
-            Err(self.into_error().await)
-        }
-    }
-
-    async fn into_error(self) -> Error {
-        let status = self.status();
-        let call = self.call.clone();
-        match self.read().await {
-            Ok(bytes) => call.error(answered(status, &bytes)),
-            Err(error) => error,
-        }
-    }
-
-    /// Reads the whole body, up to [`RESPONSE_BYTES_MAX`].
-    async fn read(self) -> Result<Bytes, Error> {
-        let mut body = self.response.into_body();
-        let mut bytes = BytesMut::new();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|source| self.call.lost("reading the answer", source))?;
-            if let Ok(data) = frame.into_data() {
-                if (bytes.len() + data.len()) as u64 > RESPONSE_BYTES_MAX {
-                    return Err(self.call.error(ErrorCause::TooLarge {
-                        limit_bytes: RESPONSE_BYTES_MAX,
-                    }));
-                }
-                bytes.extend_from_slice(&data);
-            }
-        }
-        Ok(bytes.freeze())
-    }
-
-    /// Reads the JSON envelope.
-    async fn into_reply(self) -> Result<Reply, Error> {
-        let accepted = self.accepted().await?;
-        let call = accepted.call.clone();
-        let status = accepted.status();
-        let etag = accepted
-            .headers()
-            .get(ETAG)
-            .and_then(|value| value.to_str().ok())
-            .and_then(ETag::parse);
-        let bytes = accepted.read().await?;
-        let envelope: Envelope = serde_json::from_slice(&bytes).map_err(|error| {
-            call.protocol(
-                "the answer is not Incus's JSON envelope",
-                Some(error.into()),
-            )
-        })?;
-        match envelope.kind.as_str() {
-            "sync" | "async" => Ok(Reply {
-                is_async: envelope.kind == "async",
-                call,
-                etag,
-                bytes,
-            }),
-            "error" => Err(call.error(answered(status, &bytes))),
-            other => Err(call.protocol(format!("an answer of the type {other:?}"), None)),
-        }
-    }
-}
-
-/// Reads an error answer; a body that isn't Incus's is shown as it is, cut.
-fn answered(status: StatusCode, body: &[u8]) -> ErrorCause {
-    const SHOWN_CHARS_MAX: usize = 2000;
-    let parsed: Option<ErrorEnvelope> = serde_json::from_slice(body).ok();
-    let code = parsed
-        .as_ref()
-        .and_then(|error| StatusCode::from_u16(error.error_code).ok());
-    let text = match parsed {
-        Some(error) if !error.error.is_empty() => error.error,
-        _ => String::from_utf8_lossy(body).trim().to_owned(),
-    };
-    let message = if text.is_empty() {
-        status
-            .canonical_reason()
-            .unwrap_or("no reason given")
-            .to_owned()
-    } else {
-        text.chars().take(SHOWN_CHARS_MAX).collect()
-    };
-    let status = if status.is_success() {
-        code.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
-    } else {
-        status
-    };
-    ErrorCause::Answered { status, message }
-}
-
-#[derive(Deserialize)]
-struct Envelope {
-    #[serde(rename = "type")]
-    kind: String,
-}
-
-#[derive(Deserialize)]
-struct Content<T> {
-    metadata: T,
-}
-
-#[derive(Deserialize)]
-struct ErrorEnvelope {
-    #[serde(default)]
-    error: String,
-    #[serde(default)]
-    error_code: u16,
-}
-
-/// A successful answer.
-pub(crate) struct Reply {
-    call: CallName,
-    is_async: bool,
-    etag: Option<ETag>,
-    bytes: Bytes,
-}
-
-impl Reply {
-    fn value<T: DeserializeOwned>(self) -> Result<Tagged<T>, Error> {
-        let content: Content<T> = serde_json::from_slice(&self.bytes).map_err(|error| {
-            self.call
-                .protocol("the answer's content has another shape", Some(error.into()))
-        })?;
-        Ok(Tagged {
-            value: content.metadata,
-            etag: self.etag,
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Client, OperationHandle, built};
 use crate::error::Error;
-use crate::request::storage;
+use crate::request::{ApiRequest, storage};
 use crate::types::{
     Config, ETag, Pool, PoolResources, SnapshotExpiry, Tagged, Volume, VolumeContent, VolumeCopy,
     VolumeSnapshot, VolumeState,
@@ -46,12 +46,8 @@ impl Client {
 
     /// Lists a pool's custom volumes: `GET /1.0/storage-pools/{pool}/volumes/custom`. Snapshots are left out.
     pub async fn volumes(&self, pool: &str) -> Result<Vec<Volume>, Error> {
-        let listed: Tagged<Option<Vec<Volume>>> = self
-            .fetch(built(storage::volumes(self.project(), pool))?)
-            .await?;
-        let mut volumes = listed.value.unwrap_or_default();
-        volumes.retain(|volume| !volume.name.contains('/'));
-        Ok(volumes)
+        self.list_volumes(built(storage::volumes(self.project(), pool))?)
+            .await
     }
 
     /// Lists a pool's custom volumes that match an expression of Incus's filter language, such as
@@ -61,15 +57,22 @@ impl Client {
         pool: &str,
         expression: &str,
     ) -> Result<Vec<Volume>, Error> {
-        let listed: Tagged<Option<Vec<Volume>>> = self
-            .fetch(built(storage::volumes_matching(
-                self.project(),
-                pool,
-                expression,
-            ))?)
-            .await?;
-        let mut volumes = listed.value.unwrap_or_default();
-        volumes.retain(|volume| !volume.name.contains('/'));
+        self.list_volumes(built(storage::volumes_matching(
+            self.project(),
+            pool,
+            expression,
+        ))?)
+        .await
+    }
+
+    async fn list_volumes(&self, request: ApiRequest) -> Result<Vec<Volume>, Error> {
+        let mut volumes = Vec::new();
+        self.fetch_each(request, |volume: Volume| {
+            if !volume.name.contains('/') {
+                volumes.push(volume);
+            }
+        })
+        .await?;
         Ok(volumes)
     }
 

@@ -62,11 +62,44 @@ pub struct Instance {
 impl Instance {
     /// Whether the instance was never started: Incus keeps the Unix epoch as its time of last use until then.
     pub fn never_started(&self) -> bool {
-        match &self.last_used_at {
-            None => true,
-            Some(time) => time.starts_with("1970-01-01T00:00:00"),
-        }
+        is_never(self.last_used_at.as_deref())
     }
+}
+
+/// What a look at thousands of instances needs of each: an [`Instance`] without what its profiles add, which is half of it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub struct InstanceOutline {
+    /// The instance's name, unique in its project.
+    pub name: String,
+    /// The project the instance is in.
+    #[serde(default, deserialize_with = "nullable")]
+    pub project: String,
+    /// The instance's own configuration.
+    #[serde(default, deserialize_with = "nullable")]
+    pub config: Config,
+    /// The instance's own devices.
+    #[serde(default, deserialize_with = "nullable")]
+    pub devices: Devices,
+    /// What the instance was doing when the answer was made.
+    #[serde(rename = "status_code")]
+    pub status: InstanceStatus,
+    /// When it was created (RFC 3339).
+    #[serde(default, deserialize_with = "optional_time")]
+    pub created_at: Option<String>,
+    /// When it was last started (RFC 3339); see [`InstanceOutline::never_started`].
+    #[serde(default, deserialize_with = "optional_time")]
+    pub last_used_at: Option<String>,
+}
+
+impl InstanceOutline {
+    /// As [`Instance::never_started`].
+    pub fn never_started(&self) -> bool {
+        is_never(self.last_used_at.as_deref())
+    }
+}
+
+fn is_never(last_used_at: Option<&str>) -> bool {
+    last_used_at.is_none_or(|time| time.starts_with("1970-01-01T00:00:00"))
 }
 
 /// Container or virtual machine.

@@ -23,8 +23,8 @@ pub use certificate::{Certificate, CertificateRequest, TokenError, TrustToken};
 pub use event::{Event, EventKind, LifecycleDetail};
 pub use image::{Alias, Image, ImageAliasRef};
 pub use instance::{
-    Instance, InstanceKind, InstanceState, InstanceStatus, MemoryState, NetworkAddress,
-    NetworkInterface, Snapshot, StateAction, StateChange,
+    Instance, InstanceKind, InstanceOutline, InstanceState, InstanceStatus, MemoryState,
+    NetworkAddress, NetworkInterface, Snapshot, StateAction, StateChange,
 };
 pub use network::{Network, NetworkLease};
 pub use operation::{Operation, OperationId, OperationIdError, OperationStatus};

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use pika_incus::{Client, ConnectProblem, ErrorCause, ErrorKind, Timeouts};
+use pika_incus::{Client, ConnectProblem, ErrorCause, ErrorKind, Filter, Timeouts};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
@@ -203,6 +203,54 @@ async fn an_endless_answer_is_cut_off() {
     });
     let patient = client.with_timeouts(Timeouts::default());
     let error = patient.server().await.expect_err("too large");
+    assert!(
+        matches!(error.cause(), ErrorCause::TooLarge { .. }),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_list_that_is_none_or_breaks_off_is_an_error() {
+    for body in [
+        r#"{"type":"sync","metadata":[{}]}"#,
+        r#"{"type":"sync","metadata":[7,]}"#,
+        r#"{"type":"sync","metadata":{}}"#,
+        r#"{"type":"sync","metadata":["#,
+        r#"{"type":"sync","metadata":[]"#,
+        r#"{"type":"other","metadata":[]}"#,
+        r#"{"metadata":[]}"#,
+        "[]",
+    ] {
+        let (_dir, client) = serve(move |stream| reply(stream, json("200 OK", body)));
+        let error = client.instances(&Filter::all()).await.expect_err(body);
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{body}: {error:?}");
+    }
+    let refused = r#"{"type":"error","error":"no","error_code":500,"metadata":[]}"#;
+    let (_dir, client) = serve(move |stream| reply(stream, json("200 OK", refused)));
+    let error = client.volumes("default").await.expect_err("an error");
+    assert_eq!(error.server_message(), Some("no"));
+    for none in ["null", "[]", " [ ] "] {
+        let body = format!(r#"{{"metadata":{none},"type":"sync"}}"#);
+        let (_dir, client) = serve(move |stream| reply(stream, json("200 OK", &body)));
+        assert_eq!(client.instances(&Filter::all()).await.expect(none), []);
+    }
+}
+
+#[tokio::test]
+async fn an_item_that_never_ends_is_cut_off() {
+    let (_dir, client) = serve(|mut stream| async move {
+        let head =
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{\"metadata\":[{\"name\":\"";
+        let name = vec![b'n'; 1 << 20];
+        if stream.write_all(head.as_bytes()).await.is_ok() {
+            while stream.write_all(&name).await.is_ok() {}
+        }
+    });
+    let patient = client.with_timeouts(Timeouts::default());
+    let error = patient
+        .instances(&Filter::all())
+        .await
+        .expect_err("too large");
     assert!(
         matches!(error.cause(), ErrorCause::TooLarge { .. }),
         "{error:?}"

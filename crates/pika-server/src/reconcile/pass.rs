@@ -21,8 +21,10 @@ use crate::fleet::{Fleet, Place};
 use crate::metrics::PassSeen;
 use crate::observe::{RESTARTS_MAX, Seen, explain, instance_of, look, to_record};
 
-/// Agents read at a time.
-const PAGE: i64 = 1000;
+/// Agents read at a time: a page is decoded in a row, and answers wait meanwhile.
+const PAGE: i64 = 100;
+/// Agents compared in a row, for the same reason.
+const IN_A_ROW: usize = 500;
 /// Guests looked into at a time.
 const LOOKS_AT_ONCE: usize = 16;
 
@@ -46,36 +48,16 @@ pub(super) async fn pass(
 ) -> Result<Passed, StoreError> {
     let began = Instant::now();
     let woken = woken.take();
+    // In this order: of an agent that changes after it was read nothing is written, since its revision is another by then.
     let agents = all_agents(app).await?;
     let open = app.store.open_operations().await?;
     let now = app.clock.now();
     let places = list_all(app, memory, &agents, now).await;
-    let mut records = Vec::new();
-    let mut to_look = Vec::new();
-    for agent in agents.iter().filter(|agent| agent.deleted_at.is_none()) {
-        let place = Fleet::place_of(agent);
-        let open = open.get(&agent.id);
-        match places.get(&place).and_then(Option::as_ref) {
-            None => records.extend(unreachable(app, memory, (agent, open), &place, now)),
-            Some(listed) => match from_list(agent, listed.get(&agent.id), memory, &woken) {
-                Listing::Enough(seen) => {
-                    let since = listed.get(&agent.id).and_then(started);
-                    records.extend(to_record(
-                        agent,
-                        open,
-                        &seen,
-                        (now, since),
-                        app.config.times.ready,
-                    ));
-                }
-                // The worker that brings it up looks at it itself.
-                Listing::LookInside
-                    if open.is_some_and(|open| open.kind != OperationKind::Backup) => {}
-                Listing::LookInside => to_look.push((agent, listed.get(&agent.id))),
-                Listing::Unchanged => {}
-            },
-        }
-    }
+    let compared = compare(app, memory, (&agents, &open), (&places, &woken), now).await;
+    let Compared {
+        mut records,
+        to_look,
+    } = compared;
     let looked_into = to_look.iter().map(|(agent, _)| agent.id.clone()).collect();
     records.extend(look_inside(app, memory, &open, to_look, now).await);
     let remedies = remedy::plan(
@@ -89,9 +71,9 @@ pub(super) async fn pass(
         app.signals.something_happened();
     }
     remedy::ask(app, now, &remedies).await?;
-    remedy::purge_due(app, now).await?;
+    remedy::purge_due(app, now, (&agents, &open)).await?;
     remedy::prune(app, memory, now).await?;
-    survey::look(app, memory, (&agents, &open), places.keys()).await;
+    survey::look(app, memory, (&agents, &open), &places).await;
     let known: BTreeSet<&str> = agents.iter().map(|agent| &*agent.id).collect();
     memory.looked.retain(|id, _| known.contains(&**id));
     let unreachable_places = places.values().filter(|listed| listed.is_none()).count();
@@ -107,6 +89,49 @@ pub(super) async fn pass(
         places,
         looked_into,
     })
+}
+
+/// What the lists say: what is to be written down, and whose guests have to say more.
+#[derive(Default)]
+struct Compared<'a> {
+    records: Vec<Observed>,
+    to_look: Vec<(&'a Agent, Option<&'a OwnedInstance>)>,
+}
+
+async fn compare<'a>(
+    app: &App,
+    memory: &Memory,
+    (agents, open): (&'a [Agent], &BTreeMap<String, Operation>),
+    (places, woken): (&'a BTreeMap<Place, Listed>, &BTreeSet<String>),
+    now: Millis,
+) -> Compared<'a> {
+    let mut compared = Compared::default();
+    for part in agents.chunks(IN_A_ROW) {
+        tokio::task::yield_now().await;
+        for agent in part.iter().filter(|agent| agent.deleted_at.is_none()) {
+            let place = Fleet::place_of(agent);
+            let open = open.get(&agent.id);
+            let Some(listed) = places.get(&place).and_then(Option::as_ref) else {
+                let record = unreachable(app, memory, (agent, open), &place, now);
+                compared.records.extend(record);
+                continue;
+            };
+            let listed = listed.get(&agent.id);
+            match from_list(agent, listed, memory, woken) {
+                Listing::Enough(seen) => {
+                    let times = (now, listed.and_then(started));
+                    let record = to_record(agent, open, &seen, times, app.config.times.ready);
+                    compared.records.extend(record);
+                }
+                // The worker that brings it up looks at it itself.
+                Listing::LookInside
+                    if open.is_some_and(|open| open.kind != OperationKind::Backup) => {}
+                Listing::LookInside => compared.to_look.push((agent, listed)),
+                Listing::Unchanged => {}
+            }
+        }
+    }
+    compared
 }
 
 /// How agents are after a pass.

@@ -26,7 +26,7 @@ const EVENTS_KEPT: i64 = 10_000;
 /// Who asks.
 pub(crate) const BY_SERVER: &str = "server";
 /// Purges asked for in one pass.
-const PURGES: i64 = 100;
+const PURGES: usize = 100;
 
 /// Which agents are to be brought back now. Their count goes up in the records of the same pass, before anything is asked
 /// for: a crash in between costs one try.
@@ -37,13 +37,12 @@ pub(super) fn plan(
     (now, first_rest): (Millis, Duration),
 ) -> Vec<String> {
     let mut remedies = Vec::new();
-    let by_id: BTreeMap<&str, &Agent> = agents.iter().map(|agent| (&*agent.id, agent)).collect();
     let recorded: BTreeMap<String, usize> = records
         .iter()
         .enumerate()
         .map(|(at, record)| (record.agent_id.clone(), at))
         .collect();
-    for agent in by_id.values() {
+    for agent in agents {
         if agent.target != Target::Running
             || agent.deleted_at.is_some()
             || open.contains_key(&agent.id)
@@ -123,16 +122,19 @@ pub(super) async fn ask(app: &App, now: Millis, agents: &[String]) -> Result<(),
 }
 
 /// Volumes whose grace is over go.
-pub(super) async fn purge_due(app: &App, now: Millis) -> Result<(), StoreError> {
-    for agent in app.store.agents_to_purge(now, PURGES).await? {
-        request(
-            app,
-            now,
-            &agent.id,
-            OperationKind::Delete,
-            json!({ "purge": true }),
-        )
-        .await?;
+pub(super) async fn purge_due(
+    app: &App,
+    now: Millis,
+    (agents, open): (&[Agent], &BTreeMap<String, Operation>),
+) -> Result<(), StoreError> {
+    let is_due = |agent: &&Agent| {
+        agent.deleted_at.is_some()
+            && agent.purge_after.is_some_and(|after| after <= now)
+            && !open.contains_key(&agent.id)
+    };
+    for agent in agents.iter().filter(is_due).take(PURGES) {
+        let arguments = json!({ "purge": true });
+        request(app, now, &agent.id, OperationKind::Delete, arguments).await?;
     }
     Ok(())
 }

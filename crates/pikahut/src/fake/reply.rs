@@ -52,6 +52,12 @@ pub(crate) fn sync(metadata: &Value) -> Response {
     respond(200, &sync_body(metadata))
 }
 
+/// The answer of a list whose items are JSON already, with commas between them.
+pub(crate) fn sync_list(items: &[u8]) -> Response {
+    let before: &[u8] = br#"{"type":"sync","status":"Success","status_code":200,"operation":"","error_code":0,"error":"","metadata":["#;
+    respond_with(200, [before, items, b"]}"].concat())
+}
+
 /// The answer of a change that is done at once.
 pub(crate) fn empty() -> Response {
     sync(&json!({}))
@@ -114,7 +120,10 @@ pub(crate) fn check_etag(headers: &http::HeaderMap, tagged: &Value) -> Result<()
 }
 
 pub(crate) fn respond(status: u16, body: &Value) -> Response {
-    let mut bytes = body.to_string().into_bytes();
+    respond_with(status, body.to_string().into_bytes())
+}
+
+fn respond_with(status: u16, mut bytes: Vec<u8>) -> Response {
     bytes.push(b'\n');
     let mut response = Response::new(Body::from(bytes));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);

@@ -27,6 +27,8 @@ const READY_LIMIT: Duration = Duration::from_secs(3600);
 const IN_MEMORY: &str = "/dev/shm";
 /// In how many parts each kind of request is sent, the kinds in turn.
 const PARTS: u32 = 3;
+/// What an application asks for most.
+const ME: &str = "/v1/agents/me";
 /// Requests a second that no server notices.
 const LOW_RATE: u32 = 10;
 
@@ -82,24 +84,16 @@ pub(super) async fn measure(
 
 /// The same rate of two kinds of request, and the one kind at a rate that nobody notices; in turn.
 async fn answers(options: &ServerOptions, api: &Api, tokens: &[String]) -> Result<Answers> {
-    let (me, health) = (api.url("/v1/agents/me"), api.url("/healthz"));
     let rate = options.rate;
+    let load = |path: &str, tokens: &[String], rate| Load {
+        url: api.url(path),
+        tokens: tokens.to_vec(),
+        rate,
+    };
     let kinds = [
-        Load {
-            url: &me,
-            tokens,
-            rate,
-        },
-        Load {
-            url: &health,
-            tokens: &[],
-            rate,
-        },
-        Load {
-            url: &me,
-            tokens,
-            rate: LOW_RATE.min(rate),
-        },
+        load(ME, tokens, rate),
+        load("/healthz", &[], rate),
+        load(ME, tokens, LOW_RATE.min(rate)),
     ];
     let mut taken: [Vec<Duration>; 3] = Default::default();
     for part in 0..PARTS {
@@ -110,7 +104,7 @@ async fn answers(options: &ServerOptions, api: &Api, tokens: &[String]) -> Resul
                 load.rate,
                 part + 1
             ));
-            taken.extend(load.run(&api.http, options.seconds / PARTS).await?);
+            taken.extend(load.clone().run_apart(options.seconds / PARTS).await?);
         }
     }
     let [me, health, me_seldom] = taken.map(latency);

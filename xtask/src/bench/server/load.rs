@@ -10,11 +10,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 /// What is asked.
-#[derive(Clone, Copy)]
-pub(super) struct Load<'a> {
-    pub(super) url: &'a str,
+#[derive(Clone)]
+pub(super) struct Load {
+    pub(super) url: String,
     /// In turn; none means without a credential.
-    pub(super) tokens: &'a [String],
+    pub(super) tokens: Vec<String>,
     /// Requests a second.
     pub(super) rate: u32,
 }
@@ -28,19 +28,32 @@ pub(super) struct Latency {
     pub(super) max_ms: f64,
 }
 
-impl Load<'_> {
-    /// Sends so many seconds' worth of requests; gives what each took.
+impl Load {
+    /// Sends so many seconds' worth of requests from a thread of its own: what this process does besides delays none of them.
     ///
     /// # Errors
     /// When one is not answered with 200.
-    pub(super) async fn run(self, http: &reqwest::Client, seconds: u32) -> Result<Vec<Duration>> {
+    pub(super) async fn run_apart(self, seconds: u32) -> Result<Vec<Duration>> {
+        let run = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .context("start an asynchronous runtime")?;
+            runtime.block_on(self.run(seconds))
+        };
+        tokio::task::spawn_blocking(run).await?
+    }
+
+    /// Gives what each request took.
+    async fn run(self, seconds: u32) -> Result<Vec<Duration>> {
+        let http = reqwest::Client::new();
         let interval = Duration::from_secs(1) / self.rate;
         let begin = Instant::now() + interval;
         let mut under_way = JoinSet::new();
         for number in 0..self.rate * seconds {
             let due = begin + interval * number;
             sleep_until(due).await;
-            let mut request = http.get(self.url);
+            let mut request = http.get(&self.url);
             if let Some(token) = self.tokens.get(number as usize % self.tokens.len().max(1)) {
                 request = request.bearer_auth(token);
             }

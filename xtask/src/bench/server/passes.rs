@@ -21,8 +21,10 @@ const QUIET: Duration = Duration::from_millis(120);
 #[derive(Clone, Serialize)]
 pub(super) struct OfPasses {
     pub(super) agents: u32,
-    /// Requests for lists, by pass.
+    /// Requests for lists of instances, by pass.
     pub(super) lists: Vec<usize>,
+    /// Requests for lists of pools and volumes, by pass that made a survey.
+    pub(super) surveys: Vec<usize>,
     /// All requests of a pass and of the turn after it, by pass.
     pub(super) requests: Vec<usize>,
     /// From a pass's start to its end.
@@ -33,18 +35,27 @@ pub(super) struct OfPasses {
     pub(super) own: Figures,
 }
 
-/// Measures passes, one after the other, at rest in between.
+/// Measures passes, one after the other, at rest in between; at least so many, and on until one of them made a survey.
 pub(super) async fn measure(
     fake: &FakeIncus,
     api: &Api,
     agents: u32,
     passes: u16,
 ) -> Result<OfPasses> {
-    let (mut lists, mut requests) = (Vec::new(), Vec::new());
+    let (mut lists, mut surveys, mut requests) = (Vec::new(), Vec::new(), Vec::new());
     let (mut whole, mut of_fake, mut own) = (Vec::new(), Vec::new(), Vec::new());
     let mut before = api.passes().await?;
+    let until = Instant::now() + LIMIT;
     // The first one may have begun before.
-    for number in 0..=passes {
+    let mut is_first = true;
+    while lists.len() < usize::from(passes) || surveys.is_empty() {
+        if Instant::now() >= until {
+            bail!(
+                "{} passes and no survey within {} s",
+                lists.len(),
+                LIMIT.as_secs()
+            );
+        }
         quiet(fake).await?;
         fake.clear_requests();
         let after = api.more_passes_than(before.count, LIMIT).await?;
@@ -53,22 +64,26 @@ pub(super) async fn measure(
         let seconds = after.seconds - before.seconds;
         let is_one = after.count == before.count + 1;
         before = after;
-        if number == 0 || !is_one {
+        if std::mem::take(&mut is_first) || !is_one {
             continue;
         }
         let in_hands = time_in_hands(&made).as_secs_f64();
-        lists.push(made.iter().filter(|record| is_list(record)).count());
+        let of = |kind| {
+            made.iter()
+                .filter(|record| list(record) == Some(kind))
+                .count()
+        };
+        lists.push(of(List::Instances));
+        surveys.extend(Some(of(List::Volumes)).filter(|volumes| *volumes > 0));
         requests.push(made.len());
         whole.push(1000.0 * seconds);
         of_fake.push(1000.0 * in_hands);
         own.push(1000.0 * (seconds - in_hands));
     }
-    if own.is_empty() {
-        bail!("no pass could be told from the next one");
-    }
     Ok(OfPasses {
         agents,
         lists,
+        surveys,
         requests,
         whole: figures(whole),
         fake: figures(of_fake),
@@ -76,16 +91,27 @@ pub(super) async fn measure(
     })
 }
 
-/// A request that names no instance: those are what grows with the number of agents.
-fn is_list(record: &RequestRecord) -> bool {
-    !record.path.starts_with("/1.0/instances/")
-        && !record.path.starts_with("/1.0/operations/")
-        && record.path != "/1.0/events"
+/// A request whose answer grows with the number of agents, or of pools.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum List {
+    Instances,
+    Volumes,
+}
+
+fn list(record: &RequestRecord) -> Option<List> {
+    match record.path.strip_prefix("/1.0/")? {
+        "instances" => Some(List::Instances),
+        "storage-pools" => Some(List::Volumes),
+        path if path.starts_with("storage-pools/") && path.ends_with("/volumes/custom") => {
+            Some(List::Volumes)
+        }
+        _ => None,
+    }
 }
 
 /// How long at least one list was in the fake's hands.
 fn time_in_hands(made: &[RequestRecord]) -> Duration {
-    let spans = made.iter().filter(|record| is_list(record));
+    let spans = made.iter().filter(|record| list(record).is_some());
     let mut spans: Vec<(Instant, Instant)> = spans
         .filter_map(|record| Some((record.arrived, record.arrived + record.took?)))
         .collect();

@@ -74,11 +74,18 @@ impl Report {
         if let (Some(few), Some(many)) = (&self.few, &self.many) {
             targets.push(Target {
                 what: format!(
-                    "lists of a pass over {} agents as many as over {}",
+                    "lists of a pass, and of a survey, over {} agents as many as over {}",
                     many.agents, few.agents
                 ),
-                seen: format!("{} against {}", range(&many.lists), range(&few.lists)),
-                met: range(&many.lists) == range(&few.lists),
+                seen: format!(
+                    "{} and {} against {} and {}",
+                    range(&many.lists),
+                    range(&many.surveys),
+                    range(&few.lists),
+                    range(&few.surveys)
+                ),
+                met: range(&many.lists) == range(&few.lists)
+                    && range(&many.surveys) == range(&few.surveys),
             });
             targets.push(Target {
                 what: format!(
@@ -129,15 +136,23 @@ impl Report {
             writeln!(
                 text,
                 "passes on the fake Incus; milliseconds as min / median / max\n\n\
-                 {:>7} {:>7} {:>9} {:>24} {:>24} {:>22} {:>8}",
-                "agents", "lists", "requests", "pass", "of it the fake", "own", "x fake"
+                 {:>7} {:>7} {:>9} {:>9} {:>24} {:>24} {:>22} {:>8}",
+                "agents",
+                "lists",
+                "+ survey",
+                "requests",
+                "pass",
+                "of it the fake",
+                "own",
+                "x fake"
             )?;
             for one in [few, many] {
                 writeln!(
                     text,
-                    "{:>7} {:>7} {:>9} {:>24} {:>24} {:>22} {:>8.3}",
+                    "{:>7} {:>7} {:>9} {:>9} {:>24} {:>24} {:>22} {:>8.3}",
                     one.agents,
                     range(&one.lists),
+                    range(&one.surveys),
                     range(&one.requests),
                     shown(one.whole),
                     shown(one.fake),
@@ -235,6 +250,7 @@ mod tests {
         OfPasses {
             agents,
             lists: vec![lists; 3],
+            surveys: vec![2],
             requests: vec![lists; 3],
             whole: figures(vec![own_ms + 8000.0]),
             fake: figures(vec![8000.0]),

@@ -10,13 +10,15 @@ use serde_json::{Value, json};
 
 use super::{device_map, merge, power, string_map};
 use crate::fake::daemon::Daemon;
-use crate::fake::filter::{Filter, equals_shown, equals_text};
 use crate::fake::operations::OperationRecord;
-use crate::fake::reply::{ApiError, Reply, accepted, check_etag, empty, sync, sync_tagged};
+use crate::fake::reply::{ApiError, Reply, accepted, check_etag, empty, sync_tagged};
 use crate::fake::route::Call;
 use crate::fake::world::{Instance, Power, Root, World, random_id};
 
 mod devices;
+mod list;
+
+pub(crate) use list::list;
 
 /// The refusal of a name that doesn't exist.
 pub(crate) fn missing_instance(name: &str, project: &str) -> ApiError {
@@ -40,68 +42,6 @@ pub(crate) fn find<'a>(
         .get_mut(project)
         .and_then(|project| project.instances.get_mut(name))
         .ok_or_else(|| missing_instance(name, project))
-}
-
-/// `GET /1.0/instances`
-pub(crate) async fn list(daemon: &Arc<Daemon>, call: &Call) -> Reply {
-    let depth = call.recursion();
-    let all = call
-        .query
-        .get("all-projects")
-        .is_some_and(|value| value == "true" || value == "1");
-    let found = list_now(&daemon.world(), call, all, depth)?;
-    let cost = daemon.cost();
-    let count = u32::try_from(found.len()).unwrap_or(u32::MAX);
-    let delay = match depth {
-        0 => std::time::Duration::ZERO,
-        1 => cost.per_instance * count,
-        _ => cost.per_instance_state * count,
-    };
-    if !delay.is_zero() {
-        tokio::time::sleep(delay).await;
-    }
-    Ok(sync(&Value::Array(found)))
-}
-
-fn list_now(world: &World, call: &Call, all: bool, depth: u8) -> Result<Vec<Value>, ApiError> {
-    let wanted = call.query.get("filter").filter(|text| !text.is_empty());
-    let wanted = wanted.map(|text| Filter::parse(text)).transpose()?;
-    let mut found = Vec::new();
-    for (project_name, project) in &world.projects {
-        if !all && project_name != call.project() {
-            continue;
-        }
-        for (name, instance) in &project.instances {
-            let render = || render(world, project_name, name, instance);
-            // Most filters ask for what is known without the whole object.
-            let has = |key: &str, value: &str| match key.strip_prefix("config.") {
-                Some(key) => equals_text(instance.config.get(key).map(String::as_str), value),
-                None => equals_shown(&render(), key, value),
-            };
-            if wanted.as_ref().is_some_and(|wanted| !wanted.passes(has)) {
-                continue;
-            }
-            if depth == 0 {
-                found.push(path_of(project_name, name));
-                continue;
-            }
-            let mut shown = render();
-            if depth > 1 {
-                shown["backups"] = Value::Null;
-                shown["snapshots"] = Value::Null;
-                shown["state"] = power::render_state(instance);
-            }
-            found.push(shown);
-        }
-    }
-    Ok(found)
-}
-
-fn path_of(project: &str, name: &str) -> Value {
-    Value::String(match project {
-        "default" => format!("/1.0/instances/{name}"),
-        project => format!("/1.0/instances/{name}?project={project}"),
-    })
 }
 
 /// An instance as the API shows it.
