@@ -20,6 +20,7 @@ pub mod names;
 pub mod paths;
 pub mod policy;
 pub mod record;
+pub mod relay;
 pub mod resolve;
 pub mod spec;
 

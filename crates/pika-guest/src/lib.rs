@@ -33,6 +33,7 @@ pub mod network;
 pub mod output;
 pub mod probe;
 pub mod publish;
+pub mod relay;
 pub mod request;
 pub mod run_state;
 pub mod runner_cli;

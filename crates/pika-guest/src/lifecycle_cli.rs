@@ -1,6 +1,7 @@
 //! Owns the command line of `pika-cloud-lifecycle`: a guest's workload says how far it is.
 //!
-//! `publish` writes one event and the status. `follow` says all its life what is so. `watch` says `starting`, asks a probe until it answers, says `ready`, and
+//! `publish` writes one event and the status. `follow` says all its life what is so. `relay` carries one connection to a
+//! service of the guest's for the host. `watch` says `starting`, asks a probe until it answers, says `ready`, and
 //! goes on watching systemd's view of the unit: a crash loop, or no readiness in time, is `failed`.
 //! Exit codes: 0 said (or ready, with `--once`); 1 the workload failed, and that was said; 2 refused or failed.
 
@@ -40,6 +41,7 @@ usage: pika-cloud-lifecycle publish --state starting|ready|failed|completed --me
        pika-cloud-lifecycle follow (--ready-url URL | --ready-command C | --ready-banner ADDRESS:PORT=START) --unit U
                                    [--volume PATH] [--restarts-max N] [--ready-secs S] [--probe-secs S]
                                    [--interval-millis MS]
+       pika-cloud-lifecycle relay --port N
        pika-cloud-lifecycle state-dir [--prune]
 ";
 
@@ -69,6 +71,7 @@ fn dispatch(arguments: &mut Arguments) -> Result<u8, Failure> {
         Some("publish") => publish(arguments),
         Some("watch") => Watch::read(arguments)?.run(),
         Some("follow") => follow(arguments),
+        Some(pika_cloud::relay::COMMAND) => relay(arguments),
         Some("state-dir") => {
             let prune = arguments.flag("--prune")?;
             arguments.finish()?;
@@ -146,6 +149,14 @@ fn follow(arguments: &mut Arguments) -> Result<u8, Failure> {
     let publisher = open()?;
     say_booted(&publisher)?;
     match follow.run(&publisher)? {}
+}
+
+fn relay(arguments: &mut Arguments) -> Result<u8, Failure> {
+    let port = arguments.required("--port")?;
+    arguments.finish()?;
+    let port = port.parse().map_err(|_| UsageError::NoNumber("--port"))?;
+    crate::relay::run(port, &mut io::stderr())?;
+    Ok(0)
 }
 
 fn probe(arguments: &mut Arguments) -> Result<Probe, Failure> {

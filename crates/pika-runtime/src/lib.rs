@@ -24,6 +24,7 @@ mod inspect;
 mod janitor;
 mod observe;
 mod owned;
+mod relay;
 mod run;
 mod runner;
 mod runtimes;
@@ -55,6 +56,7 @@ pub use owned::{OwnedInstance, VolumeDevice};
 /// The client that runtimes are reached through.
 pub use pika_incus as incus;
 pub use pika_incus::SnapshotExpiry;
+pub use relay::RelayError;
 pub use run::{
     Attached, CancelError, DiscardLog, ExecEnd, GuestSeen, InfrastructureKind, LastWords, LogSink,
     RunDeadline, RunError, RunReport, RunVerdict, WaitingRunner, end_text, judge_attach,

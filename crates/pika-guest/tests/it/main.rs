@@ -10,6 +10,7 @@ mod attach;
 mod collect;
 mod isolation;
 mod lifecycle;
+mod relay;
 mod support;
 mod trouble;
 mod verdicts;

@@ -19,6 +19,7 @@ mod pages;
 mod process;
 mod process_end;
 mod real;
+mod real_remote;
 mod scheduled;
 mod signed;
 mod strays;

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use pika_runtime::incus::transport::Connection;
 use rustix::net::sockopt;
 use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
@@ -64,7 +65,7 @@ pub(super) async fn connect(address: SocketAddr) -> Result<TcpStream, GuestError
 /// Sends a request and gives the head of its answer, which must come within `limit` after the last part of the request's
 /// body. Dropping the answer's body ends the connection.
 pub(super) async fn send(
-    stream: TcpStream,
+    stream: Connection,
     request: Request<Body>,
     limit: Duration,
 ) -> Result<Response<Incoming>, GuestError> {

@@ -105,14 +105,6 @@ fn parts_of(uri: &Uri) -> Result<(String, String), ApiError> {
 
 /// Whether an agent has a web interface now that this server can reach.
 fn check(agent: &Agent) -> Result<(), ApiError> {
-    let remote = agent.params.incus.endpoint.as_deref();
-    if remote.is_some_and(|endpoint| !endpoint.starts_with('/')) {
-        return Err(ApiError::new(
-            ErrorCode::Conflict,
-            "the agent lives on an Incus of another host, whose agents' web interfaces are not passed on",
-        )
-        .hint("only agents of this server's own host have one here"));
-    }
     match agent.state {
         AgentState::Ready => Ok(()),
         AgentState::Stopped => Err(ApiError::new(

@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use crate::support::Stage;
 
 /// Where an OpenClaw gateway listens.
-const PORT: u16 = 18_789;
+pub(super) const PORT: u16 = 18_789;
 /// One part of an endless answer.
 const PART: usize = 64 * 1024;
 

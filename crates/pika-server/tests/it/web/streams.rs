@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use super::agent;
+use super::{BOTH, By, agent, agent_by};
 use crate::support::{Api, LIMIT, Stage};
 
 /// More than all buffers between a guest and a caller hold, in parts of an endless answer.
@@ -21,9 +21,15 @@ const FAR_TOO_MANY_PARTS: usize = 1024;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_reaches_the_guest_as_it_is_but_for_who_calls() {
+    for by in BOTH {
+        ask_by(by).await;
+    }
+}
+
+async fn ask_by(by: By) {
     let stage = Stage::new().await;
     let running = stage.server().await;
-    let (alice, id, _guest) = agent(&stage, &running).await;
+    let (alice, id, _guest) = agent_by(by, &stage, &running).await;
     for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         let path = format!("/v1/agents/{id}/web/a%2Fb//c%FF?d=%20&e");
@@ -65,9 +71,15 @@ async fn a_request_reaches_the_guest_as_it_is_but_for_who_calls() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_go_through_part_by_part_both_ways() {
+    for by in BOTH {
+        send_bodies_by(by).await;
+    }
+}
+
+async fn send_bodies_by(by: By) {
     let stage = Stage::new().await;
     let running = stage.server().await;
-    let (alice, _, _guest) = agent(&stage, &running).await;
+    let (alice, _, _guest) = agent_by(by, &stage, &running).await;
     let (sender, parts) = tokio::sync::mpsc::channel::<Bytes>(1);
     let parts = futures_util::stream::unfold(parts, |mut parts| async {
         let part = parts.recv().await?;
@@ -127,9 +139,15 @@ async fn bodies_go_through_part_by_part_both_ways() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_that_does_not_read_holds_the_guest_back() {
+    for by in BOTH {
+        hold_back_by(by).await;
+    }
+}
+
+async fn hold_back_by(by: By) {
     let stage = Stage::new().await;
     let running = stage.server().await;
-    let (alice, _, guest) = agent(&stage, &running).await;
+    let (alice, _, guest) = agent_by(by, &stage, &running).await;
     let at_rest = Arc::strong_count(&guest.seen);
     let request = alice.request(Method::GET, "/v1/agents/me/web/endless");
     let mut answer = request.send().await.unwrap();
@@ -179,9 +197,15 @@ pub(super) async fn websocket(api: &Api, path: &str) -> WebSocketStream<TcpStrea
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_websocket_goes_through_and_ends_with_the_server() {
+    for by in BOTH {
+        open_websockets_by(by).await;
+    }
+}
+
+async fn open_websockets_by(by: By) {
     let stage = Stage::new().await;
     let running = stage.server().await;
-    let (alice, id, _guest) = agent(&stage, &running).await;
+    let (alice, id, _guest) = agent_by(by, &stage, &running).await;
     let mut socket = websocket(&alice, "/v1/agents/me/web/ws").await;
     for size in [0, 1, 1000, 3 << 20] {
         let message = Message::binary(vec![7_u8; size]);
