@@ -121,7 +121,12 @@ async fn reaches_its_web_interface(client: &Client, vm: &str, api: &Api) {
     let pushed = client.file_put(vm, path, config.to_string().into_bytes(), &meta);
     pushed.await.unwrap();
     // Without a relay, only the address is left.
-    ask(client, vm, "mv $(command -v pika-cloud-lifecycle) /root/away").await;
+    ask(
+        client,
+        vm,
+        "mv $(command -v pika-cloud-lifecycle) /root/away",
+    )
+    .await;
     let until = Instant::now() + READY;
     loop {
         let (status, said) = api.get(health).await;
