@@ -67,10 +67,10 @@ pub struct IncusProvisionParams {
     /// Whether the server's certificate goes unchecked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub insecure_tls: Option<bool>,
-    /// Network that guests on a remote host get their addresses from.
+    /// Kept with the agent and used for nothing: Incus itself carries connections to guests on a remote host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub openclaw_guest_ipv4_cidr: Option<String>,
-    /// Host at which guests' gateways are reached through a proxy device.
+    /// Kept with the agent and used for nothing, as the guest CIDR.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub openclaw_proxy_host: Option<String>,
 }

@@ -40,7 +40,7 @@ pub enum RelayError {
         instance_name: String,
         /// The port.
         port: u16,
-        /// In the guest's own words.
+        /// In the guest's own words, where it had any.
         reason: String,
     },
 }

@@ -210,11 +210,11 @@ async fn no_room_for_backup(
         return Ok(None);
     }
     // Those that are asked for and not there yet count too.
-    let row = sqlx::query(
+    let row = sqlx::query(sqlx::AssertSqlSafe(format!(
         "SELECT o.backups_max, (SELECT COUNT(*) FROM backups b WHERE b.agent_id = $1 AND b.reason = 'requested') \
          + (SELECT COUNT(*) FROM operations p WHERE p.agent_id = $1 AND p.kind = 'backup' \
-         AND p.state IN ('pending', 'running')) AS used FROM owners o WHERE o.id = $2",
-    )
+         AND p.{OPEN}) AS used FROM owners o WHERE o.id = $2",
+    )))
     .bind(agent.id.clone())
     .bind(agent.owner_id.clone())
     .fetch_one(&mut **transaction)
